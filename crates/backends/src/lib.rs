@@ -1,0 +1,9 @@
+//! The places that make machines: one module each behind one small trait, and the conformance
+//! suite that all of them pass. A backend translates; it never decides, and it knows nothing of
+//! the ledger or of policy.
+
+mod contract;
+
+pub use contract::{
+    Backend, Class, Error, Future, Labels, Listing, Machine, MachineEnd, Order, Phase, Resources,
+};

@@ -1,0 +1,5 @@
+//! The small program around one agent, on every kind of machine: starts it, stops it *now* when
+//! told, enforces the deadline, meters it and writes down how it ended. It knows nothing of who
+//! made the machine; its orders and its report are files in the machine's own directory.
+
+pub mod report;

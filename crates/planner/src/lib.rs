@@ -1,1 +1,36 @@
-//! planner
+//! The pure core: what jobs ask for, what may be made where, what was taken on, and the one
+//! function that decides what to do next. Nothing here does I/O, reads a clock or an environment,
+//! draws a random number or can fail; everything that could is outside and hands its facts in.
+
+mod assess;
+mod decide;
+mod event;
+mod ids;
+mod job;
+mod ledger;
+mod observe;
+mod offer;
+mod plan;
+mod policy;
+mod shape;
+mod time;
+mod words;
+
+pub use assess::assess;
+pub use decide::decide;
+pub use event::{Adoption, CreateOutcome, Event, Failure, FailureClass};
+pub use ids::{BackendName, JobId, MachineName, QueueKey};
+pub use job::{Candidate, Foreign, Invalid, JobRow, JobState, Request, Verdict};
+pub use ledger::{Attempt, Doom, Entry, Finish, Lease, Ledger, Moment, Outcome, Told};
+pub use observe::{
+    Answer, BackendSeen, BuildkiteSeen, EndSeen, MachineSeen, Observation, Phase, QueueSeen,
+    TokenSeen,
+};
+pub use offer::{Offer, Spot};
+pub use plan::{Action, Alarm, Hold, Notice, Plan, Reason, Scope, Step};
+pub use policy::{
+    Arch, BackendKind, BackendPolicy, Glob, Limits, Margins, Policy, QueuePolicy, Rule, Shapes,
+    SpotPolicy, UnknownTags,
+};
+pub use shape::{Bytes, Cpu, Shape, SizeError, TagError, Tags, parse_duration, parse_size};
+pub use time::Timestamp;

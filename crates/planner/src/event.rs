@@ -1,0 +1,150 @@
+//! The only ways in which a ledger changes. Events are what the journal keeps: intents are recorded
+//! before the call, outcomes after it, facts when a round first established them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BackendName, Bytes, Cpu, Doom, EndSeen, JobId, JobRow, MachineName, Notice, Offer, QueueKey,
+    Request, Timestamp,
+};
+
+/// Something that happened, or is about to. `at` is the moment of the intent or of the fact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// We are about to reserve the job for the first time.
+    Taken {
+        job: JobId,
+        row: Arc<JobRow>,
+        /// None where the job can never work and is taken only to be failed.
+        request: Option<Arc<Request>>,
+        doom: Option<Doom>,
+        at: Timestamp,
+    },
+    /// Buildkite reserved it for us. The lease counts from when the request was sent.
+    Reserved { job: JobId, sent_at: Timestamp, until: Timestamp },
+    /// Buildkite did not: somebody has it, or it is no longer open.
+    NotReserved { job: JobId, sent_at: Timestamp },
+    /// Buildkite did not issue a token: it does not see the job as reserved by us.
+    NotIssued { job: JobId, at: Timestamp },
+    /// We are about to ask a backend for a machine; repeated for each repetition of the request.
+    CreateIntended {
+        job: JobId,
+        attempt: u32,
+        name: MachineName,
+        offer: Offer,
+        dispatch: Arc<str>,
+        at: Timestamp,
+    },
+    /// The backend's word on a create.
+    CreateEnded { job: JobId, attempt: u32, outcome: CreateOutcome, at: Timestamp },
+    /// A machine's agent has registered.
+    Connected { job: JobId, attempt: u32, at: Timestamp },
+    /// Buildkite first said that an agent has the job.
+    Acquired { job: JobId, at: Timestamp },
+    /// A machine's agent has left.
+    MachineEnded { job: JobId, attempt: u32, end: Arc<EndSeen> },
+    /// An attempt will not come to anything: the next one may be made once its machine is gone.
+    AttemptFailed { job: JobId, attempt: u32, failure: Failure, charged: bool, at: Timestamp },
+    /// We are about to delete a machine.
+    DeleteIntended { job: JobId, attempt: u32, at: Timestamp },
+    /// The backend confirmed a delete, or refused it for now.
+    DeleteEnded { job: JobId, attempt: u32, ok: bool, at: Timestamp },
+    /// A listing begun after its end shows that the machine is no more.
+    Gone { job: JobId, attempt: u32, at: Timestamp },
+    /// The job is to be failed, for this reason.
+    Doomed { job: JobId, doom: Doom, at: Timestamp },
+    /// We are about to tell Buildkite that the job has failed.
+    FinishIntended { job: JobId, at: Timestamp },
+    /// Buildkite took it (`taken`), or says that the job is decided already.
+    FinishEnded { job: JobId, taken: bool, at: Timestamp },
+    /// We are about to tell the developer something.
+    Told { job: JobId, notice: Notice, at: Timestamp },
+    /// A machine with our mark that we knew nothing of is ours from now on.
+    Adopted(Adoption),
+    /// Nothing is left to do for the job.
+    Forgotten { job: JobId, at: Timestamp, why: Arc<str> },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Adoption {
+    pub job: JobId,
+    pub attempt: u32,
+    pub name: MachineName,
+    pub backend: BackendName,
+    pub queue: QueueKey,
+    pub dispatch: Arc<str>,
+    pub cpu: Cpu,
+    pub memory: Bytes,
+    pub created_at: Timestamp,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum CreateOutcome {
+    /// It is there (or was there already).
+    Made,
+    /// Not made, or nobody knows: the class says which.
+    Failed(Failure),
+    /// It was not asked for at all: the token had lapsed, or the executor stopped before the call.
+    NotSent,
+}
+
+/// Why something did not work, in a class that decides and words for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub class: FailureClass,
+    pub words: Arc<str>,
+    /// When the backend said how long to wait.
+    #[serde(default)]
+    pub retry_after: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    Capacity,
+    Quota,
+    Rate,
+    Ambiguous,
+    Rejected,
+    Denied,
+    /// The machine's agent left before it had the job.
+    EndedEarly,
+    /// No agent had the job in time.
+    StartTimeout,
+    /// The machine vanished.
+    Lost,
+}
+
+impl Event {
+    /// The job that the event is about.
+    #[must_use]
+    pub const fn job(&self) -> JobId {
+        match self {
+            Self::Taken { job, .. }
+            | Self::Reserved { job, .. }
+            | Self::NotReserved { job, .. }
+            | Self::NotIssued { job, .. }
+            | Self::CreateIntended { job, .. }
+            | Self::CreateEnded { job, .. }
+            | Self::Connected { job, .. }
+            | Self::Acquired { job, .. }
+            | Self::MachineEnded { job, .. }
+            | Self::AttemptFailed { job, .. }
+            | Self::DeleteIntended { job, .. }
+            | Self::DeleteEnded { job, .. }
+            | Self::Gone { job, .. }
+            | Self::Doomed { job, .. }
+            | Self::FinishIntended { job, .. }
+            | Self::FinishEnded { job, .. }
+            | Self::Told { job, .. }
+            | Self::Forgotten { job, .. } => *job,
+            Self::Adopted(adoption) => adoption.job,
+        }
+    }
+}

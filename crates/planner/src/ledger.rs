@@ -1,0 +1,202 @@
+//! What we took on and are about to do. Kept in the journal as the events that made it; `record`
+//! is the only way in which it changes, and it is as pure as the decisions.
+
+mod record;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BackendName, Bytes, Cpu, EndSeen, Failure, Invalid, JobId, JobRow, MachineName, Notice, Offer,
+    QueueKey, Request, Timestamp,
+};
+
+/// All jobs in our hands, and what we remember beyond single jobs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ledger {
+    pub(crate) entries: BTreeMap<JobId, Entry>,
+    /// Backends that failed lately for a reason that time may heal.
+    pub(crate) cooling: BTreeMap<(BackendName, Arc<str>), Cooling>,
+    /// What developers of jobs that are not in our hands yet were told.
+    pub(crate) told: BTreeMap<JobId, Told>,
+}
+
+/// One job in our hands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub job: JobId,
+    pub queue: QueueKey,
+    /// None for a job that we know from its machine only, after a lost journal.
+    pub row: Option<Arc<JobRow>>,
+    /// None for a job that is to be failed, or that we know from its machine only.
+    pub request: Option<Arc<Request>>,
+    pub taken_at: Timestamp,
+    pub lease: Option<Lease>,
+    /// When Buildkite last refused to reserve the job for us: the request's start.
+    pub refused_at: Option<Timestamp>,
+    /// In order of their numbers; the last is the current one.
+    pub attempts: Vec<Attempt>,
+    /// How many attempts count against the queue's limit.
+    pub charged: u32,
+    pub acquired_at: Option<Timestamp>,
+    pub doom: Option<Doom>,
+    pub finish: Finish,
+    pub told: Told,
+    /// What happened, for `explain`: bounded, oldest first.
+    pub moments: Vec<Moment>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub sent_at: Timestamp,
+    pub until: Timestamp,
+}
+
+/// The n-th machine for a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    pub number: u32,
+    pub name: MachineName,
+    pub backend: BackendName,
+    /// What it counts for in limits.
+    pub cpu: Cpu,
+    pub memory: Bytes,
+    /// None for an adopted machine.
+    pub offer: Option<Offer>,
+    pub dispatch: Arc<str>,
+    /// When it was first about to be asked for.
+    pub intended_at: Timestamp,
+    pub outcome: Outcome,
+    /// How many times it has been asked for.
+    pub tries: u32,
+    /// Whether any try's outcome was not known: then only a listing says that it is not there.
+    pub doubtful: bool,
+    pub connected_at: Option<Timestamp>,
+    pub ended: Option<Arc<EndSeen>>,
+    pub failed: Option<Failed>,
+    pub delete: Delete,
+    /// When a listing showed that it is no more. From then on the attempt holds nothing.
+    pub gone_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Asked for (or about to be), no word yet.
+    Asked { at: Timestamp },
+    /// The backend's word is that it is there, or a listing showed it.
+    Made { at: Timestamp },
+    /// The same request is to be sent again, not before `not_before`.
+    Again { not_before: Timestamp, failure: Option<Failure> },
+    /// The backend's word is that it was not made.
+    NotMade { at: Timestamp },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failed {
+    pub failure: Failure,
+    pub at: Timestamp,
+    pub charged: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delete {
+    #[default]
+    No,
+    Intended {
+        at: Timestamp,
+        tries: u32,
+    },
+    Refused {
+        at: Timestamp,
+        tries: u32,
+    },
+    Confirmed {
+        at: Timestamp,
+    },
+}
+
+/// Whether the job's failure has been told to Buildkite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Finish {
+    #[default]
+    No,
+    Intended {
+        at: Timestamp,
+        tries: u32,
+    },
+    Ended {
+        taken: bool,
+        at: Timestamp,
+    },
+}
+
+/// Why a job is failed by us.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "doom", rename_all = "snake_case")]
+pub enum Doom {
+    /// It can never work.
+    Invalid { invalid: Invalid },
+    /// All attempts came to nothing.
+    AttemptsUsedUp { attempts: u32, last: Failure },
+    /// The backend refuses such a machine for good.
+    Rejected { backend: BackendName, failure: Failure },
+}
+
+/// What a developer was told so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Told {
+    pub count: u32,
+    pub last: Option<(Notice, Timestamp)>,
+}
+
+/// One thing that happened to a job, as `explain` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    pub at: Timestamp,
+    pub what: Arc<str>,
+}
+
+/// A backend's place that is left alone for a while.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Cooling {
+    pub failure: Failure,
+    pub until: Timestamp,
+    /// How many times in a row: the next wait is longer.
+    pub times: u32,
+}
+
+impl Ledger {
+    /// All jobs in our hands.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    #[must_use]
+    pub fn entry(&self, job: JobId) -> Option<&Entry> {
+        self.entries.get(&job)
+    }
+}
+
+impl Entry {
+    /// The attempt that may still come to something, or did.
+    #[must_use]
+    pub fn current(&self) -> Option<&Attempt> {
+        self.attempts.last()
+    }
+
+    /// The number that the next machine gets: never one that was used.
+    #[must_use]
+    pub fn next_attempt(&self) -> u32 {
+        self.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0) + 1
+    }
+}
+
+impl Attempt {
+    /// Whether it may still hold a machine, and so counts in limits.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.gone_at.is_none()
+    }
+}

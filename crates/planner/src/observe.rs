@@ -1,0 +1,115 @@
+//! What Buildkite and the backends last told us, and when. Never kept: a restart begins without.
+//! Each part carries the moment at which its request *started*; "after" compares with that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BackendName, Bytes, Candidate, Cpu, Failure, JobId, JobState, MachineName, QueueKey, Timestamp,
+};
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// This installation's mark on its machines, beside the name.
+    pub instance: Arc<str>,
+    /// When this process began to look.
+    pub started_at: Timestamp,
+    pub buildkite: BuildkiteSeen,
+    pub queues: BTreeMap<QueueKey, QueueSeen>,
+    /// Answers to `Ask`, for jobs that Buildkite mentioned. What it did not mention is not here.
+    pub answers: BTreeMap<JobId, Answer>,
+    pub backends: BTreeMap<BackendName, BackendSeen>,
+    /// Job acquisition tokens that the executor holds; the secrets are not here.
+    pub tokens: BTreeMap<JobId, TokenSeen>,
+    /// Whether the journal takes writes; where it does not, nothing new is begun.
+    pub journal_full: bool,
+    /// The operator wants nothing new to be taken.
+    pub draining: bool,
+}
+
+/// Whether Buildkite can be reached at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BuildkiteSeen {
+    /// Since when every call fails; none while they succeed. At a start: since the start.
+    pub failing_since: Option<Timestamp>,
+    /// When the last outage ended (at a start: the first contact). Timeouts count from here.
+    pub reachable_since: Timestamp,
+}
+
+/// One queue's listing. Read to its end; a listing that failed half way is not here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueSeen {
+    pub listed_at: Timestamp,
+    pub paused: bool,
+    pub candidates: Arc<[Arc<Candidate>]>,
+    /// No reserve call to this queue's stack before this moment (rate, or a failed one's back-off).
+    pub reserve_not_before: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub state: JobState,
+    /// When the question was sent.
+    pub asked_at: Timestamp,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BackendSeen {
+    /// When the last complete listing was begun; none until there was one.
+    pub listed_at: Option<Timestamp>,
+    /// All machines with our mark in that listing (and, in parts newer than it, what watches said).
+    pub machines: BTreeMap<(JobId, u32), Arc<MachineSeen>>,
+    /// How many creates may be sent now; none while it has no limit.
+    pub creates_left: Option<u32>,
+    /// Why the last listing failed, while it does.
+    pub failing: Option<Failure>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct MachineSeen {
+    pub job: JobId,
+    pub attempt: u32,
+    pub name: MachineName,
+    /// Which installation made it.
+    pub instance: Arc<str>,
+    pub queue: QueueKey,
+    pub dispatch: Arc<str>,
+    pub cpu: Cpu,
+    pub memory: Bytes,
+    pub phase: Phase,
+    pub created_at: Timestamp,
+    pub connected_at: Option<Timestamp>,
+    pub deadline_at: Timestamp,
+    pub ended: Option<Arc<EndSeen>>,
+    /// What the backend says about a machine that is not up yet.
+    pub note: Option<Arc<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Phase {
+    Requested,
+    Provisioning,
+    Booting,
+    Connected,
+    Ended,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndSeen {
+    pub at: Timestamp,
+    /// `the agent exited with 1`.
+    pub cause: Arc<str>,
+    pub log_tail: Arc<str>,
+    pub cpu_millis_used: Option<u64>,
+    pub peak_memory: Option<Bytes>,
+    pub oom_killed: bool,
+}
+
+/// A token in the executor's keeping, good for one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenSeen {
+    pub attempt: u32,
+    pub expires_at: Timestamp,
+}

@@ -1,0 +1,32 @@
+//! An offer: one concrete way to satisfy a shape.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BackendName, Bytes, Cpu};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Offer {
+    pub backend: BackendName,
+    /// A zone, a namespace; empty where the backend has one place.
+    pub place: Arc<str>,
+    pub machine_type: Arc<str>,
+    pub spot: bool,
+    /// What the machine counts for in limits: at least the shape.
+    pub cpu: Cpu,
+    pub memory: Bytes,
+    /// In millionths of the prices' currency per hour, so that sums are exact.
+    pub price_micros_per_hour: u64,
+}
+
+/// What a job says about interruptible machines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spot {
+    #[default]
+    Allow,
+    Prefer,
+    Require,
+    Never,
+}

@@ -1,0 +1,190 @@
+//! What a round decided: steps to take, jobs that do not move and why, and when to look again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BackendName, Event, Failure, JobId, MachineName, Offer, QueueKey, Shape, Timestamp};
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Facts that this round established: recorded and journaled, nothing is done for them.
+    pub facts: Vec<Event>,
+    /// What to do, in order; what is in flight already is dropped by the executor, with its intents.
+    pub steps: Vec<Step>,
+    /// Every job of ours that waits, with its reason.
+    pub holds: BTreeMap<JobId, Hold>,
+    pub alarms: Vec<Alarm>,
+    /// When to look again even if nothing changes.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// An action, and what is to be in the journal before it is taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    pub intents: Vec<Event>,
+    pub action: Action,
+}
+
+/// So specific that whoever carries it out has nothing left to decide.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Ask Buildkite for the states of exactly these jobs.
+    Ask {
+        queue: QueueKey,
+        jobs: Vec<JobId>,
+    },
+    /// Reserve, or extend what we have.
+    Reserve {
+        queue: QueueKey,
+        jobs: Vec<JobId>,
+        lease: Duration,
+    },
+    /// Have tokens issued, each for one attempt.
+    Mint {
+        queue: QueueKey,
+        jobs: Vec<(JobId, u32)>,
+        lifetime: Duration,
+    },
+    Create(Box<Create>),
+    Delete {
+        backend: BackendName,
+        name: MachineName,
+        job: JobId,
+        attempt: u32,
+    },
+    /// Fail the job in Buildkite, with this text.
+    Finish {
+        queue: QueueKey,
+        job: JobId,
+        detail: Arc<str>,
+    },
+    Notify {
+        queue: QueueKey,
+        job: JobId,
+        notice: Notice,
+        at: Timestamp,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Create {
+    pub job: JobId,
+    pub attempt: u32,
+    pub name: MachineName,
+    pub queue: QueueKey,
+    pub offer: Offer,
+    pub shape: Shape,
+    pub tags: Vec<String>,
+    /// From the create: job time + start timeout + grace.
+    pub deadline: Duration,
+}
+
+/// A job that does not move, and since when for this reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    pub queue: QueueKey,
+    pub reason: Reason,
+    /// How many jobs of the queue come before it, where it waits for a turn.
+    pub ahead: Option<u32>,
+}
+
+/// The closed set of reasons to wait. Every text about a wait is rendered from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Reason {
+    /// A limit is reached; `scope` says whose, `limit` which.
+    Limit {
+        scope: Scope,
+        limit: Arc<str>,
+    },
+    /// The backend takes no more creates for now.
+    CreateRate {
+        backend: BackendName,
+    },
+    QueuePaused,
+    Draining,
+    JournalFull,
+    /// Buildkite cannot be reached; what runs goes on.
+    BuildkiteUnreachable,
+    /// No backend that could serve the job has been listed.
+    BackendUnreachable {
+        backend: BackendName,
+        words: Arc<str>,
+    },
+    /// The last try failed in a way that time may heal.
+    CoolingDown {
+        backend: BackendName,
+        failure: Failure,
+        until: Timestamp,
+    },
+    /// Another machine is made after a failed attempt.
+    BackingOff {
+        failure: Failure,
+        until: Timestamp,
+    },
+    /// Another installation with our name is at work.
+    TwoInstallations {
+        instance: Arc<str>,
+    },
+    /// We wait for Buildkite's answer to a call.
+    Reserving,
+    /// A machine is asked for and its backend has not answered yet.
+    Creating {
+        backend: BackendName,
+    },
+    /// The machine is there; its agent has not registered yet.
+    Starting {
+        backend: BackendName,
+        note: Option<Arc<str>>,
+    },
+    /// The agent has registered and has not got the job yet.
+    AgentConnected {
+        backend: BackendName,
+    },
+    /// The machine of an earlier attempt has to go first.
+    Removing {
+        backend: BackendName,
+    },
+    /// The job is being failed.
+    Failing,
+    /// Not for us; a near miss is named.
+    Foreign {
+        tag: Arc<str>,
+        nearest: Option<Arc<str>>,
+    },
+}
+
+/// Whose limit it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "scope", content = "of", rename_all = "snake_case")]
+pub enum Scope {
+    All,
+    Queue(QueueKey),
+    Policy(usize),
+    Backend(BackendName),
+}
+
+/// What a developer is told while the job waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "notice", rename_all = "snake_case")]
+pub enum Notice {
+    /// It waits; with its place in the queue.
+    Waiting { reason: Reason, ahead: Option<u32> },
+    /// A machine was made for it.
+    Made { name: MachineName, backend: BackendName, machine: Arc<str>, attempt: u32 },
+    /// Its machine came to nothing; another is made.
+    Retrying { attempt: u32, of: u32, failure: Failure },
+}
+
+/// What an operator has to know.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "alarm", rename_all = "snake_case")]
+pub enum Alarm {
+    /// A machine with our name that another installation made while we were running.
+    TwoInstallations { instance: Arc<str>, machine: MachineName },
+    /// A backend does not let us in.
+    Denied { backend: BackendName, words: Arc<str> },
+}

@@ -1,0 +1,1 @@
+//! Reasons, notices and dooms as sentences: the one place in which words for people are made.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackendName, Bytes, Cpu, Doom, EndSeen, JobId, JobRow, MachineName, Notice, Offer, QueueKey,
-    Request, Timestamp,
+    BackendName, Bytes, Cpu, Doom, EndSeen, JobId, JobRow, JobState, MachineName, Notice, Offer,
+    QueueKey, Request, Timestamp,
 };
 
 /// Something that happened, or is about to. `at` is the moment of the intent or of the fact.
@@ -25,11 +25,21 @@ pub enum Event {
         at: Timestamp,
     },
     /// Buildkite reserved it for us. The lease counts from when the request was sent.
-    Reserved { job: JobId, sent_at: Timestamp, until: Timestamp },
+    Reserved {
+        job: JobId,
+        sent_at: Timestamp,
+        until: Timestamp,
+    },
     /// Buildkite did not: somebody has it, or it is no longer open.
-    NotReserved { job: JobId, sent_at: Timestamp },
+    NotReserved {
+        job: JobId,
+        sent_at: Timestamp,
+    },
     /// Buildkite did not issue a token: it does not see the job as reserved by us.
-    NotIssued { job: JobId, at: Timestamp },
+    NotIssued {
+        job: JobId,
+        at: Timestamp,
+    },
     /// We are about to ask a backend for a machine; repeated for each repetition of the request.
     CreateIntended {
         job: JobId,
@@ -40,33 +50,97 @@ pub enum Event {
         at: Timestamp,
     },
     /// The backend's word on a create.
-    CreateEnded { job: JobId, attempt: u32, outcome: CreateOutcome, at: Timestamp },
+    CreateEnded {
+        job: JobId,
+        attempt: u32,
+        outcome: CreateOutcome,
+        at: Timestamp,
+    },
     /// A machine's agent has registered.
-    Connected { job: JobId, attempt: u32, at: Timestamp },
+    Connected {
+        job: JobId,
+        attempt: u32,
+        at: Timestamp,
+    },
     /// Buildkite first said that an agent has the job.
-    Acquired { job: JobId, at: Timestamp },
+    Acquired {
+        job: JobId,
+        at: Timestamp,
+    },
+    /// Buildkite first said that the job has ended, or is being stopped.
+    JobStopping {
+        job: JobId,
+        at: Timestamp,
+    },
+    JobEnded {
+        job: JobId,
+        state: JobState,
+        at: Timestamp,
+    },
     /// A machine's agent has left.
-    MachineEnded { job: JobId, attempt: u32, end: Arc<EndSeen> },
-    /// An attempt will not come to anything: the next one may be made once its machine is gone.
-    AttemptFailed { job: JobId, attempt: u32, failure: Failure, charged: bool, at: Timestamp },
+    MachineEnded {
+        job: JobId,
+        attempt: u32,
+        end: Arc<EndSeen>,
+    },
+    /// An attempt will not come to anything: another may be made when no agent can come of it.
+    AttemptFailed {
+        job: JobId,
+        attempt: u32,
+        failure: Failure,
+        charged: bool,
+        at: Timestamp,
+    },
     /// We are about to delete a machine.
-    DeleteIntended { job: JobId, attempt: u32, at: Timestamp },
+    DeleteIntended {
+        job: JobId,
+        attempt: u32,
+        at: Timestamp,
+    },
     /// The backend confirmed a delete, or refused it for now.
-    DeleteEnded { job: JobId, attempt: u32, ok: bool, at: Timestamp },
+    DeleteEnded {
+        job: JobId,
+        attempt: u32,
+        ok: bool,
+        at: Timestamp,
+    },
     /// A listing begun after its end shows that the machine is no more.
-    Gone { job: JobId, attempt: u32, at: Timestamp },
+    Gone {
+        job: JobId,
+        attempt: u32,
+        at: Timestamp,
+    },
     /// The job is to be failed, for this reason.
-    Doomed { job: JobId, doom: Doom, at: Timestamp },
+    Doomed {
+        job: JobId,
+        doom: Doom,
+        at: Timestamp,
+    },
     /// We are about to tell Buildkite that the job has failed.
-    FinishIntended { job: JobId, at: Timestamp },
-    /// Buildkite took it (`taken`), or says that the job is decided already.
-    FinishEnded { job: JobId, taken: bool, at: Timestamp },
+    FinishIntended {
+        job: JobId,
+        at: Timestamp,
+    },
+    /// What came of it.
+    FinishEnded {
+        job: JobId,
+        outcome: FinishOutcome,
+        at: Timestamp,
+    },
     /// We are about to tell the developer something.
-    Told { job: JobId, notice: Notice, at: Timestamp },
+    Told {
+        job: JobId,
+        notice: Notice,
+        at: Timestamp,
+    },
     /// A machine with our mark that we knew nothing of is ours from now on.
     Adopted(Adoption),
     /// Nothing is left to do for the job.
-    Forgotten { job: JobId, at: Timestamp, why: Arc<str> },
+    Forgotten {
+        job: JobId,
+        at: Timestamp,
+        why: Arc<str>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,6 +166,17 @@ pub enum CreateOutcome {
     Failed(Failure),
     /// It was not asked for at all: the token had lapsed, or the executor stopped before the call.
     NotSent,
+}
+
+/// What Buildkite said to our failing a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishOutcome {
+    Taken,
+    /// It is decided already: its state says how.
+    TooLate,
+    /// No answer, or not sent: its state says whether it was taken.
+    Unknown,
 }
 
 /// Why something did not work, in a class that decides and words for people.
@@ -134,6 +219,8 @@ impl Event {
             | Self::CreateEnded { job, .. }
             | Self::Connected { job, .. }
             | Self::Acquired { job, .. }
+            | Self::JobStopping { job, .. }
+            | Self::JobEnded { job, .. }
             | Self::MachineEnded { job, .. }
             | Self::AttemptFailed { job, .. }
             | Self::DeleteIntended { job, .. }

@@ -130,6 +130,27 @@ impl JobState {
         }
     }
 
+    /// Buildkite's own word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NotReady => "waiting",
+            Self::Scheduled => "scheduled",
+            Self::Reserved => "reserved",
+            Self::Assigned => "assigned",
+            Self::Accepted => "accepted",
+            Self::Running => "running",
+            Self::Canceling => "canceling",
+            Self::TimingOut => "timing_out",
+            Self::Finished => "finished",
+            Self::Canceled => "canceled",
+            Self::TimedOut => "timed_out",
+            Self::Expired => "expired",
+            Self::NeverRun => "skipped",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// Whether Buildkite will never change it again.
     #[must_use]
     pub const fn is_terminal(self) -> bool {

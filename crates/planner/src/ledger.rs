@@ -1,17 +1,26 @@
 //! What we took on and are about to do. Kept in the journal as the events that made it; `record`
 //! is the only way in which it changes, and it is as pure as the decisions.
 
+mod moments;
 mod record;
+
+pub(crate) use record::doubled;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackendName, Bytes, Cpu, EndSeen, Failure, Invalid, JobId, JobRow, MachineName, Notice, Offer,
-    QueueKey, Request, Timestamp,
+    BackendName, Bytes, Cpu, EndSeen, Failure, FinishOutcome, Invalid, JobId, JobRow, JobState,
+    MachineName, Notice, Offer, QueueKey, Request, Timestamp,
 };
+
+/// How many moments of a job are kept.
+const MOMENTS_MOST: usize = 48;
+/// How long we remember that we let go of a job: longer than any listing is under way.
+const REMEMBER_LEFT: Duration = Duration::from_secs(300);
 
 /// All jobs in our hands, and what we remember beyond single jobs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +30,8 @@ pub struct Ledger {
     pub(crate) cooling: BTreeMap<(BackendName, Arc<str>), Cooling>,
     /// What developers of jobs that are not in our hands yet were told.
     pub(crate) told: BTreeMap<JobId, Told>,
+    /// Jobs that we let go of, and when: a listing begun before says nothing new about them.
+    pub(crate) left: BTreeMap<JobId, Timestamp>,
 }
 
 /// One job in our hands.
@@ -40,7 +51,13 @@ pub struct Entry {
     pub attempts: Vec<Attempt>,
     /// How many attempts count against the queue's limit.
     pub charged: u32,
+    /// The last failure, also of a create that made nothing.
+    pub last_failure: Option<Failed>,
     pub acquired_at: Option<Timestamp>,
+    /// When Buildkite first said that the job is being stopped.
+    pub stopping_at: Option<Timestamp>,
+    /// How and when it ended, as far as Buildkite said.
+    pub ended: Option<(JobState, Timestamp)>,
     pub doom: Option<Doom>,
     pub finish: Finish,
     pub told: Told,
@@ -89,7 +106,8 @@ pub enum Outcome {
     Made { at: Timestamp },
     /// The same request is to be sent again, not before `not_before`.
     Again { not_before: Timestamp, failure: Option<Failure> },
-    /// The backend's word is that it was not made.
+    /// The backend's last word is that it was not made, after one that told nothing: only a
+    /// listing settles it.
     NotMade { at: Timestamp },
 }
 
@@ -127,8 +145,9 @@ pub enum Finish {
         tries: u32,
     },
     Ended {
-        taken: bool,
+        outcome: FinishOutcome,
         at: Timestamp,
+        tries: u32,
     },
 }
 
@@ -190,6 +209,24 @@ impl Entry {
     #[must_use]
     pub fn next_attempt(&self) -> u32 {
         self.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0) + 1
+    }
+}
+
+impl Finish {
+    pub(crate) const fn tries(self) -> u32 {
+        match self {
+            Self::No => 0,
+            Self::Intended { tries, .. } | Self::Ended { tries, .. } => tries,
+        }
+    }
+}
+
+impl Delete {
+    pub(crate) const fn tries(self) -> u32 {
+        match self {
+            Self::No | Self::Confirmed { .. } => 0,
+            Self::Intended { tries, .. } | Self::Refused { tries, .. } => tries,
+        }
     }
 }
 

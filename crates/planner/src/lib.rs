@@ -18,16 +18,18 @@ mod words;
 
 pub use assess::assess;
 pub use decide::decide;
-pub use event::{Adoption, CreateOutcome, Event, Failure, FailureClass};
+pub use event::{Adoption, CreateOutcome, Event, Failure, FailureClass, FinishOutcome};
 pub use ids::{BackendName, JobId, MachineName, QueueKey};
 pub use job::{Candidate, Foreign, Invalid, JobRow, JobState, Request, Verdict};
-pub use ledger::{Attempt, Doom, Entry, Finish, Lease, Ledger, Moment, Outcome, Told};
+pub use ledger::{
+    Attempt, Delete, Doom, Entry, Failed, Finish, Lease, Ledger, Moment, Outcome, Told,
+};
 pub use observe::{
     Answer, BackendSeen, BuildkiteSeen, EndSeen, MachineSeen, Observation, Phase, QueueSeen,
     TokenSeen,
 };
 pub use offer::{Offer, Spot};
-pub use plan::{Action, Alarm, Hold, Notice, Plan, Reason, Scope, Step};
+pub use plan::{Action, Alarm, Create, Hold, Notice, Plan, Reason, Scope, Step};
 pub use policy::{
     Arch, BackendKind, BackendPolicy, Glob, Limits, Margins, Policy, QueuePolicy, Rule, Shapes,
     SpotPolicy, UnknownTags,

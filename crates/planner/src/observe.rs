@@ -38,14 +38,18 @@ pub struct BuildkiteSeen {
     pub reachable_since: Timestamp,
 }
 
-/// One queue's listing. Read to its end; a listing that failed half way is not here.
-#[derive(Clone, Debug, PartialEq)]
+/// One queue: its listing, read to its end (one that failed half way is not here), and when its
+/// stack may be called again (rates, and the back-off of failed calls).
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueueSeen {
-    pub listed_at: Timestamp,
+    /// When the last complete listing was begun; none until there was one.
+    pub listed_at: Option<Timestamp>,
     pub paused: bool,
     pub candidates: Arc<[Arc<Candidate>]>,
-    /// No reserve call to this queue's stack before this moment (rate, or a failed one's back-off).
+    pub ask_not_before: Timestamp,
     pub reserve_not_before: Timestamp,
+    pub mint_not_before: Timestamp,
+    pub finish_not_before: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,368 @@
-//! How each event changes the ledger. Recording an event twice changes nothing more than once.
+//! How each event changes the ledger. Recording an event twice changes nothing more than once, but
+//! for counts of tries.
 
-use crate::{Event, Ledger};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Cooling, MOMENTS_MOST, REMEMBER_LEFT};
+use crate::{
+    Adoption, Attempt, BackendName, CreateOutcome, Delete, Doom, Entry, Event, Failed, Failure,
+    FailureClass, Finish, JobId, JobRow, JobState, Lease, Ledger, MachineName, Moment, Notice,
+    Offer, Outcome, Request, Timestamp, Told,
+};
+
+/// First waits before the same request is repeated; doubled each time, up to the longest.
+const REPEAT_FIRST: Duration = Duration::from_millis(500);
+const REPEAT_MOST: Duration = Duration::from_secs(5);
+/// How long a place is left alone after a failure that time may heal.
+const COOL_FIRST: Duration = Duration::from_secs(5);
+const COOL_MOST: Duration = Duration::from_secs(300);
 
 impl Ledger {
-    /// Takes one event in.
+    /// Takes one event in. Events about jobs that the ledger does not hold change nothing, but for
+    /// those that begin one.
     pub fn record(&mut self, event: Event) {
-        let _ = event;
+        let (job, moment) = (event.job(), event.moment());
+        match event {
+            Event::Taken { job, row, request, doom, at } => self.take(job, row, request, doom, at),
+            Event::Adopted(adoption) => self.adopt(adoption),
+            Event::Forgotten { job, at, .. } => self.forget(job, at),
+            Event::Told { job, notice, at } => self.tell(job, notice, at),
+            Event::CreateEnded { job, attempt, outcome, at } => {
+                self.create_ended(job, attempt, outcome, at);
+            }
+            Event::CreateIntended { attempt, name, offer, dispatch, at, .. } => {
+                self.with(job, |entry| entry.create_intended(attempt, name, offer, dispatch, at));
+            }
+            Event::AttemptFailed { attempt, failure, charged, at, .. } => {
+                self.with(job, |entry| entry.attempt_failed(attempt, failure, charged, at));
+            }
+            Event::Reserved { sent_at, until, .. } => self.with(job, |entry| {
+                entry.lease = Some(Lease { sent_at, until });
+                entry.refused_at = None;
+            }),
+            Event::NotReserved { sent_at: at, .. } | Event::NotIssued { at, .. } => {
+                self.with(job, |entry| {
+                    entry.lease = None;
+                    entry.refused_at = Some(at);
+                });
+            }
+            Event::Acquired { at, .. } => self.with(job, |entry| entry.acquired(at)),
+            Event::JobStopping { at, .. } => {
+                self.with(job, |entry| entry.stopping_at = entry.stopping_at.or(Some(at)));
+            }
+            Event::JobEnded { state, at, .. } => self.with(job, |entry| entry.job_ended(state, at)),
+            Event::Doomed { doom, .. } => self.with(job, |entry| entry.doom = Some(doom)),
+            Event::FinishIntended { at, .. } => self.with(job, |entry| {
+                entry.finish = Finish::Intended { at, tries: entry.finish.tries() + 1 };
+            }),
+            Event::FinishEnded { outcome, at, .. } => self.with(job, |entry| {
+                entry.finish = Finish::Ended { outcome, at, tries: entry.finish.tries() };
+            }),
+            Event::Connected { attempt, at, .. } => self.with_attempt(job, attempt, |attempt| {
+                attempt.connected_at = attempt.connected_at.or(Some(at));
+            }),
+            Event::MachineEnded { attempt, end, .. } => {
+                self.with_attempt(job, attempt, |attempt| {
+                    attempt.ended.get_or_insert(end);
+                });
+            }
+            Event::DeleteIntended { attempt, at, .. } => {
+                self.with_attempt(job, attempt, |attempt| {
+                    attempt.delete = Delete::Intended { at, tries: attempt.delete.tries() + 1 };
+                });
+            }
+            Event::DeleteEnded { attempt, ok, at, .. } => {
+                self.with_attempt(job, attempt, |attempt| attempt.delete_ended(ok, at));
+            }
+            Event::Gone { attempt, at, .. } => self.with_attempt(job, attempt, |attempt| {
+                attempt.gone_at = attempt.gone_at.or(Some(at));
+            }),
+        }
+        if let Some(moment) = moment {
+            self.with(job, |entry| entry.remember(moment));
+        }
     }
+
+    fn with(&mut self, job: JobId, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.entries.get_mut(&job) {
+            change(entry);
+        }
+    }
+
+    fn with_attempt(&mut self, job: JobId, number: u32, change: impl FnOnce(&mut Attempt)) {
+        self.with(job, |entry| {
+            if let Some(attempt) = entry.attempts.iter_mut().find(|known| known.number == number) {
+                change(attempt);
+            }
+        });
+    }
+
+    /// What is to be recorded when a process takes a ledger over: whatever was under way then has
+    /// an outcome that nobody knows.
+    #[must_use]
+    pub fn resume(&self, now: Timestamp) -> Vec<Event> {
+        let mut events = Vec::new();
+        for entry in self.entries.values() {
+            let job = entry.job;
+            for attempt in &entry.attempts {
+                if matches!(attempt.outcome, Outcome::Asked { .. }) {
+                    let failure = Failure {
+                        class: FailureClass::Ambiguous,
+                        words: "Jitney was restarted before the answer came".into(),
+                        retry_after: Some(Duration::ZERO),
+                    };
+                    let outcome = CreateOutcome::Failed(failure);
+                    let attempt = attempt.number;
+                    events.push(Event::CreateEnded { job, attempt, outcome, at: now });
+                }
+                if matches!(attempt.delete, Delete::Intended { .. }) {
+                    let attempt = attempt.number;
+                    events.push(Event::DeleteEnded { job, attempt, ok: false, at: now });
+                }
+            }
+            if matches!(entry.finish, Finish::Intended { .. }) {
+                let outcome = crate::FinishOutcome::Unknown;
+                events.push(Event::FinishEnded { job, outcome, at: now });
+            }
+        }
+        events
+    }
+
+    fn take(
+        &mut self,
+        job: JobId,
+        row: Arc<JobRow>,
+        request: Option<Arc<Request>>,
+        doom: Option<Doom>,
+        at: Timestamp,
+    ) {
+        let told = self.told.remove(&job).unwrap_or_default();
+        let entry =
+            self.entries.entry(job).or_insert_with(|| Entry::new(job, row.queue.clone(), at, told));
+        entry.row = Some(row);
+        entry.request = request;
+        entry.doom = doom.or(entry.doom.take());
+        entry.refused_at = None;
+    }
+
+    fn adopt(&mut self, seen: Adoption) {
+        let told = self.told.remove(&seen.job).unwrap_or_default();
+        let entry = self
+            .entries
+            .entry(seen.job)
+            .or_insert_with(|| Entry::new(seen.job, seen.queue.clone(), seen.at, told));
+        if let Some(known) = entry.attempts.iter_mut().find(|known| known.number == seen.attempt) {
+            // It was thought to be gone, and is not.
+            known.gone_at = None;
+            known.delete = Delete::No;
+            known.outcome = Outcome::Made { at: seen.at };
+            return;
+        }
+        let mut attempt = Attempt::new(seen.attempt, seen.name, seen.backend, seen.created_at);
+        attempt.cpu = seen.cpu;
+        attempt.memory = seen.memory;
+        attempt.dispatch = seen.dispatch;
+        attempt.outcome = Outcome::Made { at: seen.at };
+        entry.attempts.push(attempt);
+        entry.attempts.sort_by_key(|attempt| attempt.number);
+    }
+
+    fn forget(&mut self, job: JobId, at: Timestamp) {
+        self.entries.remove(&job);
+        self.told.remove(&job);
+        self.left.retain(|_, left_at| at.since(*left_at) < REMEMBER_LEFT);
+        self.left.insert(job, at);
+    }
+
+    fn tell(&mut self, job: JobId, notice: Notice, at: Timestamp) {
+        let told = match self.entries.get_mut(&job) {
+            Some(entry) => &mut entry.told,
+            None => self.told.entry(job).or_default(),
+        };
+        told.count = told.count.saturating_add(1);
+        told.last = Some((notice, at));
+    }
+
+    fn create_ended(&mut self, job: JobId, number: u32, outcome: CreateOutcome, at: Timestamp) {
+        let Some(entry) = self.entries.get_mut(&job) else { return };
+        let Some(attempt) = entry.attempts.iter_mut().find(|known| known.number == number) else {
+            return;
+        };
+        let place = attempt.place();
+        let failure = match outcome {
+            CreateOutcome::Made => {
+                attempt.outcome = Outcome::Made { at };
+                self.cooling.remove(&place);
+                return;
+            }
+            CreateOutcome::NotSent => {
+                attempt.outcome = Outcome::Again { not_before: at, failure: None };
+                return;
+            }
+            CreateOutcome::Failed(failure) => failure,
+        };
+        let failed = Failed { failure: failure.clone(), at, charged: false };
+        match failure.class {
+            FailureClass::Ambiguous | FailureClass::Rate => {
+                attempt.doubtful |= failure.class == FailureClass::Ambiguous;
+                let pause = doubled(REPEAT_FIRST, attempt.tries.saturating_sub(1), REPEAT_MOST);
+                let not_before = at.plus(failure.retry_after.unwrap_or(pause));
+                attempt.outcome = Outcome::Again { not_before, failure: Some(failure) };
+            }
+            FailureClass::Capacity
+            | FailureClass::Quota
+            | FailureClass::Denied
+            | FailureClass::Rejected
+            | FailureClass::EndedEarly
+            | FailureClass::StartTimeout
+            | FailureClass::Lost => {
+                if attempt.doubtful {
+                    attempt.outcome = Outcome::NotMade { at };
+                    attempt.failed = Some(failed.clone());
+                } else {
+                    // There never was such a machine: its number is free.
+                    entry.attempts.retain(|known| known.number != number);
+                }
+                entry.last_failure = Some(failed);
+                if failure.class != FailureClass::Rejected {
+                    self.cool(place, failure, at);
+                }
+            }
+        }
+    }
+
+    fn cool(&mut self, place: (BackendName, Arc<str>), failure: Failure, at: Timestamp) {
+        let times = self.cooling.get(&place).map_or(0, |cooling| cooling.times);
+        let pause = failure.retry_after.unwrap_or(doubled(COOL_FIRST, times, COOL_MOST));
+        let until = at.plus(pause);
+        self.cooling.retain(|_, cooling| at.since(cooling.until) < COOL_MOST);
+        self.cooling.insert(place, Cooling { failure, until, times: times.saturating_add(1) });
+    }
+}
+
+impl Entry {
+    fn acquired(&mut self, at: Timestamp) {
+        self.acquired_at.get_or_insert(at);
+        self.lease = None;
+    }
+
+    fn job_ended(&mut self, state: JobState, at: Timestamp) {
+        self.ended.get_or_insert((state, at));
+        self.lease = None;
+    }
+
+    fn create_intended(
+        &mut self,
+        number: u32,
+        name: MachineName,
+        offer: Offer,
+        dispatch: Arc<str>,
+        at: Timestamp,
+    ) {
+        if !self.attempts.iter().any(|known| known.number == number) {
+            let mut attempt = Attempt::new(number, name, offer.backend.clone(), at);
+            attempt.cpu = offer.cpu;
+            attempt.memory = offer.memory;
+            attempt.offer = Some(offer);
+            attempt.dispatch = dispatch;
+            self.attempts.push(attempt);
+        }
+        if let Some(attempt) = self.attempts.iter_mut().find(|known| known.number == number) {
+            attempt.tries = attempt.tries.saturating_add(1);
+            attempt.outcome = Outcome::Asked { at };
+        }
+    }
+
+    fn attempt_failed(&mut self, number: u32, failure: Failure, charged: bool, at: Timestamp) {
+        let Some(attempt) = self.attempts.iter_mut().find(|known| known.number == number) else {
+            return;
+        };
+        if attempt.failed.is_some() {
+            return;
+        }
+        let failed = Failed { failure, at, charged };
+        attempt.failed = Some(failed.clone());
+        self.last_failure = Some(failed);
+        self.charged += u32::from(charged);
+    }
+
+    fn remember(&mut self, moment: Moment) {
+        if self.moments.last().is_some_and(|last| last.what == moment.what) {
+            return;
+        }
+        if self.moments.len() >= MOMENTS_MOST {
+            // The beginning of a story and its end say most.
+            self.moments.remove(MOMENTS_MOST / 2);
+        }
+        self.moments.push(moment);
+    }
+}
+
+impl Attempt {
+    fn delete_ended(&mut self, ok: bool, at: Timestamp) {
+        self.delete = if ok {
+            Delete::Confirmed { at }
+        } else {
+            Delete::Refused { at, tries: self.delete.tries() }
+        };
+    }
+
+    /// The backend and the place in it, as failures are remembered.
+    pub(crate) fn place(&self) -> (BackendName, Arc<str>) {
+        let place = self.offer.as_ref().map_or_else(|| "".into(), |offer| Arc::clone(&offer.place));
+        (self.backend.clone(), place)
+    }
+}
+
+impl Entry {
+    fn new(job: JobId, queue: crate::QueueKey, at: Timestamp, told: Told) -> Self {
+        Self {
+            job,
+            queue,
+            row: None,
+            request: None,
+            taken_at: at,
+            lease: None,
+            refused_at: None,
+            attempts: Vec::new(),
+            charged: 0,
+            last_failure: None,
+            acquired_at: None,
+            stopping_at: None,
+            ended: None,
+            doom: None,
+            finish: Finish::No,
+            told,
+            moments: Vec::new(),
+        }
+    }
+}
+
+impl Attempt {
+    fn new(number: u32, name: MachineName, backend: BackendName, at: Timestamp) -> Self {
+        Self {
+            number,
+            name,
+            backend,
+            cpu: crate::Cpu::default(),
+            memory: crate::Bytes::default(),
+            offer: None,
+            dispatch: "".into(),
+            intended_at: at,
+            outcome: Outcome::Asked { at },
+            tries: 0,
+            doubtful: false,
+            connected_at: None,
+            ended: None,
+            failed: None,
+            delete: Delete::No,
+            gone_at: None,
+        }
+    }
+}
+
+/// `first` doubled `times` times, at most `most`.
+pub(crate) fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
+    first.saturating_mul(1_u32.checked_shl(times.min(16)).unwrap_or(u32::MAX)).min(most)
 }

@@ -1,0 +1,61 @@
+//! What an event adds to a job's story, as `explain` tells it.
+
+use crate::{CreateOutcome, Event, FinishOutcome, Moment, Timestamp};
+
+impl Event {
+    /// The line that the event adds to its job's story; some add none.
+    pub(crate) fn moment(&self) -> Option<Moment> {
+        let (at, what) = self.story()?;
+        Some(Moment { at, what: what.into() })
+    }
+
+    fn story(&self) -> Option<(Timestamp, String)> {
+        Some(match self {
+            Self::Taken { at, .. } => (*at, "seen and taken on".into()),
+            Self::Reserved { sent_at, .. } => (*sent_at, "reserved".into()),
+            Self::NotReserved { sent_at, .. } => (*sent_at, "not reserved by Buildkite".into()),
+            Self::NotIssued { at, .. } => (*at, "no token issued by Buildkite".into()),
+            Self::CreateIntended { attempt, offer, at, .. } => {
+                (*at, format!("attempt {attempt}: machine asked for on {}", offer.backend))
+            }
+            Self::CreateEnded { attempt, outcome, at, .. } => match outcome {
+                CreateOutcome::Made => (*at, format!("attempt {attempt}: machine made")),
+                CreateOutcome::NotSent => return None,
+                CreateOutcome::Failed(failure) => {
+                    (*at, format!("attempt {attempt}: not made: {}", failure.words))
+                }
+            },
+            Self::Connected { attempt, at, .. } => {
+                (*at, format!("attempt {attempt}: agent connected"))
+            }
+            Self::Acquired { at, .. } => (*at, "an agent has the job".into()),
+            Self::JobStopping { at, .. } => (*at, "being stopped".into()),
+            Self::JobEnded { state, at, .. } => (*at, format!("ended: {}", state.word())),
+            Self::MachineEnded { attempt, end, .. } => {
+                (end.at, format!("attempt {attempt}: machine ended: {}", end.cause))
+            }
+            Self::AttemptFailed { attempt, failure, at, .. } => {
+                (*at, format!("attempt {attempt}: failed: {}", failure.words))
+            }
+            Self::DeleteIntended { attempt, at, .. } => {
+                (*at, format!("attempt {attempt}: machine is being deleted"))
+            }
+            Self::DeleteEnded { ok: true, .. } | Self::Told { .. } => return None,
+            Self::DeleteEnded { attempt, at, .. } => {
+                (*at, format!("attempt {attempt}: the delete did not go through"))
+            }
+            Self::Gone { attempt, at, .. } => (*at, format!("attempt {attempt}: machine is gone")),
+            Self::Doomed { at, .. } => (*at, "will be failed".into()),
+            Self::FinishIntended { at, .. } => (*at, "telling Buildkite that it failed".into()),
+            Self::FinishEnded { outcome, at, .. } => match outcome {
+                FinishOutcome::Taken => (*at, "failed in Buildkite".into()),
+                FinishOutcome::TooLate => (*at, "was decided already".into()),
+                FinishOutcome::Unknown => return None,
+            },
+            Self::Adopted(adoption) => {
+                (adoption.at, format!("attempt {}: machine found and adopted", adoption.attempt))
+            }
+            Self::Forgotten { at, .. } => (*at, "nothing left to do".into()),
+        })
+    }
+}

@@ -1,4 +1,25 @@
 //! Buildkite, as seen from a stack: the wire types and a client that keeps the contract's limits.
 //! It knows nothing of Jitney; the sandbox is built from the same wire types.
+//!
+//! The client waits where the documented rate limits say so, classifies what went wrong
+//! ([`Remedy`]) and cuts batches to size. It does not retry, it reads neither the clock of the
+//! wall nor the environment, and no secret shows in what it prints.
 
+mod batch;
+mod client;
+mod cut;
+mod error;
+mod exchange;
+mod limiter;
+mod proxies;
+mod stack;
+mod token;
+pub mod webhook;
 pub mod wire;
+
+pub use batch::{Batch, ChunkFailure};
+pub use client::{Client, Options, Probe, QueueCounts, Timeouts, install_crypto_provider};
+pub use error::{ConfigError, Error, Remedy};
+pub use proxies::Proxies;
+pub use stack::{IssuedToken, Listing, Page, Paging, StackClient, Tokens};
+pub use token::TokenSource;

@@ -1,0 +1,216 @@
+//! Keeps Buildkite's rate limits on our side, so that the server has nothing to refuse: one
+//! sliding window per stack key and scope. It does not retry and knows no HTTP client.
+//!
+//! Why the server never sees more than the limit: it counts a request somewhere between our
+//! sending and its reply, so a request counts here from its sending until a second after its
+//! reply. Of all requests within any second at the server, the one that was sent last had been
+//! counted together with all the others when it was let go.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use crate::wire::Scope;
+
+/// The server's window (B.0), and a little for a clock that is not quite ours.
+const WINDOW: Duration = Duration::from_millis(1_020);
+/// A request that was not answered this long after its sending has arrived long ago, or never will.
+const TRANSIT: Duration = Duration::from_secs(2);
+/// The longest wait that we let a server impose with one reply.
+const LONGEST_BLOCK: Duration = Duration::from_secs(300);
+
+/// What a reply said about the limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) limit: Option<u32>,
+    pub(crate) remaining: Option<u32>,
+    pub(crate) reset: Option<Duration>,
+    /// Nothing more of this scope before this has passed.
+    pub(crate) block: Option<Duration>,
+}
+
+/// All windows of one stack key.
+pub(crate) struct Windows(BTreeMap<Scope, Arc<Window>>);
+
+impl Windows {
+    pub(crate) fn new() -> Self {
+        Self(Scope::ALL.iter().map(|&scope| (scope, Arc::new(Window::new(scope)))).collect())
+    }
+
+    pub(crate) fn of(&self, scope: Scope) -> &Arc<Window> {
+        self.0.get(&scope).expect("Scope::ALL names every scope")
+    }
+}
+
+impl fmt::Debug for Windows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(scope, w)| (scope.name(), w.wait()))).finish()
+    }
+}
+
+/// One scope's window of one stack key.
+pub(crate) struct Window {
+    documented: usize,
+    /// First come, first served: who holds this is the next to go.
+    turn: tokio::sync::Mutex<()>,
+    waiting: AtomicUsize,
+    changed: Notify,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    limit: usize,
+    counted: Vec<Counted>,
+    next_id: u64,
+    blocked_until: Option<Instant>,
+}
+
+/// A request that the server may count.
+struct Counted {
+    id: u64,
+    until: Instant,
+}
+
+/// The leave to send one request. Drop it when the reply's head has come (or nothing will).
+pub(crate) struct Permit {
+    window: Arc<Window>,
+    id: u64,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let until = Instant::now() + WINDOW;
+        let mut state = self.window.state();
+        if let Some(counted) = state.counted.iter_mut().find(|counted| counted.id == self.id) {
+            counted.until = counted.until.min(until);
+        }
+        drop(state);
+        self.window.changed.notify_one();
+    }
+}
+
+/// Counts a caller for as long as it waits, also when it gives up.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Window {
+    fn new(scope: Scope) -> Self {
+        let documented = usize::try_from(scope.per_second()).expect("a limit fits");
+        Self {
+            documented,
+            turn: tokio::sync::Mutex::new(()),
+            waiting: AtomicUsize::new(0),
+            changed: Notify::new(),
+            state: Mutex::new(State { limit: documented, ..State::default() }),
+        }
+    }
+
+    /// Waits for this caller's turn and for room in the window.
+    pub(crate) async fn acquire(self: &Arc<Self>) -> Permit {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        let _turn = self.turn.lock().await;
+        loop {
+            let free_at = match self.state().take(Instant::now()) {
+                Ok(id) => return Permit { window: Arc::clone(self), id },
+                Err(free_at) => free_at,
+            };
+            tokio::select! {
+                () = sleep_until(free_at) => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// How long a caller that came now would wait, as far as is known: zero when not at all.
+    pub(crate) fn wait(&self) -> Duration {
+        let now = Instant::now();
+        let ahead = self.waiting.load(Ordering::Relaxed);
+        self.state().free_at(now, ahead).saturating_duration_since(now)
+    }
+
+    /// Takes in what the server said.
+    pub(crate) fn told(&self, told: &Told) {
+        let now = Instant::now();
+        let mut state = self.state();
+        if let Some(limit) = told.limit.and_then(|limit| usize::try_from(limit).ok()) {
+            state.limit = limit.clamp(1, self.documented);
+        }
+        state.believe(told, now);
+        if let Some(block) = told.block {
+            let until = now + block.min(LONGEST_BLOCK);
+            state.blocked_until = Some(state.blocked_until.map_or(until, |old| old.max(until)));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Counts a request that is sent now, or says when to ask again.
+    fn take(&mut self, now: Instant) -> Result<u64, Instant> {
+        self.counted.retain(|counted| counted.until > now);
+        let free_at = self.free_at(now, 0);
+        if free_at > now {
+            return Err(free_at);
+        }
+        Ok(self.count(now + TRANSIT + WINDOW))
+    }
+
+    fn count(&mut self, until: Instant) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.counted.push(Counted { id, until });
+        id
+    }
+
+    /// When there is room for one more after `ahead` others.
+    fn free_at(&self, now: Instant, ahead: usize) -> Instant {
+        let start = self.blocked_until.map_or(now, |until| until.max(now));
+        let mut ends: Vec<Instant> = self
+            .counted
+            .iter()
+            .map(|counted| counted.until)
+            .filter(|&until| until > start)
+            .collect();
+        let Some(excess) = (ends.len() + ahead + 1).checked_sub(self.limit).filter(|&n| n > 0)
+        else {
+            return start;
+        };
+        ends.sort_unstable();
+        // Those ahead take the room that comes free first, and hold it for a window each.
+        let index = excess - 1;
+        let rounds = u32::try_from(index / self.limit).unwrap_or(u32::MAX);
+        let first = ends.get(index % self.limit).copied().unwrap_or(start);
+        first + WINDOW.saturating_mul(rounds).min(LONGEST_BLOCK)
+    }
+
+    /// When the server counts more than we sent, somebody else uses the same key: their share is
+    /// counted as if it were ours until the server's window is free again.
+    fn believe(&mut self, told: &Told, now: Instant) {
+        let (Some(limit), Some(remaining)) = (told.limit, told.remaining) else { return };
+        self.counted.retain(|counted| counted.until > now);
+        let used = usize::try_from(limit.saturating_sub(remaining)).unwrap_or(usize::MAX);
+        let foreign = used.min(self.limit).saturating_sub(self.counted.len());
+        let reset = told.reset.unwrap_or(WINDOW).min(LONGEST_BLOCK);
+        for _ in 0..foreign {
+            self.count(now + reset);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

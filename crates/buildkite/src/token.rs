@@ -1,0 +1,142 @@
+//! Where the agent token comes from: a fixed secret, or a file that is read again when it changes.
+//! It does not know what the token may do.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+
+/// A token is a few hundred bytes; a file of more is not one.
+const LONGEST: u64 = 16 * 1024;
+
+/// The agent token of the cluster.
+#[derive(Clone)]
+pub enum TokenSource {
+    Fixed(SecretString),
+    /// The file's content less the white space around it, read again whenever the file's time,
+    /// length or inode changed, so that a rotated token is used by the very next call.
+    File(PathBuf),
+}
+
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(_) => f.write_str("Fixed([redacted])"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+/// The token as it stands, ready for the header.
+pub(crate) struct Token {
+    source: TokenSource,
+    read: Mutex<Option<(Stamp, Ready)>>,
+}
+
+/// One reading of the token.
+#[derive(Clone)]
+pub(crate) struct Ready {
+    /// `Token …`, marked sensitive: it prints as such.
+    pub(crate) header: HeaderValue,
+    secret: SecretString,
+}
+
+impl Ready {
+    /// Takes the token out of a text, should a server or a proxy have echoed it.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        text.replace(self.secret.expose_secret(), "[redacted]")
+    }
+}
+
+/// What tells that a file is another one than before.
+#[derive(Clone, PartialEq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
+impl Token {
+    pub(crate) fn new(source: TokenSource) -> Self {
+        Self { source, read: Mutex::new(None) }
+    }
+
+    /// The token now. A look at the file's metadata per call is what this costs.
+    ///
+    /// # Errors
+    /// In words, which name the file and never its content.
+    pub(crate) fn ready(&self) -> Result<Ready, String> {
+        let path = match &self.source {
+            TokenSource::Fixed(secret) => return prepare(secret, "the token"),
+            TokenSource::File(path) => path,
+        };
+        let place = format!("token file {}", path.display());
+        let stamp = stamp(path).map_err(|error| format!("{place}: {error}"))?;
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((before, ready)) = read.as_ref()
+            && *before == stamp
+        {
+            return Ok(ready.clone());
+        }
+        let secret = load(path).map_err(|error| format!("{place}: {error}"))?;
+        let ready = prepare(&secret, &place)?;
+        *read = Some((stamp, ready.clone()));
+        Ok(ready)
+    }
+
+    /// Reads the file again at the next call, whatever its stamp: after a 401, in case that it
+    /// was written twice within the grain of the file system's clock.
+    pub(crate) fn forget(&self) {
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn stamp(path: &Path) -> std::io::Result<Stamp> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(std::io::Error::other("is a directory"));
+    }
+    Ok(Stamp {
+        modified: metadata.modified().ok(),
+        length: metadata.len(),
+        inode: inode(&metadata),
+    })
+}
+
+#[cfg(unix)]
+fn inode(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn inode(_: &fs::Metadata) -> u64 {
+    0
+}
+
+fn load(path: &Path) -> std::io::Result<SecretString> {
+    let mut text = String::new();
+    File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+    if text.len() > usize::try_from(LONGEST).expect("a small constant fits") {
+        return Err(std::io::Error::other("is too long to be a token"));
+    }
+    Ok(SecretString::from(text))
+}
+
+fn prepare(secret: &SecretString, place: &str) -> Result<Ready, String> {
+    let token = secret.expose_secret().trim();
+    if token.is_empty() {
+        return Err(format!("{place} is empty"));
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("{place} holds characters that no token has (a space, a control)"));
+    }
+    let mut header = HeaderValue::from_str(&format!("Token {token}"))
+        .expect("graphic ASCII and one space are a valid header");
+    header.set_sensitive(true);
+    Ok(Ready { header, secret: SecretString::from(token) })
+}

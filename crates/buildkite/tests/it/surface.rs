@@ -1,0 +1,26 @@
+//! What callers may rely on about the types themselves.
+
+use std::time::Duration;
+
+use buildkite::{Client, Options, StackClient, TokenSource};
+
+fn is_shared<T: Send + Sync + Clone + 'static>() {}
+
+fn is_send<T: Send>(_: T) {}
+
+#[test]
+fn clients_and_their_futures_go_between_threads() {
+    is_shared::<Client>();
+    is_shared::<StackClient>();
+    buildkite::install_crypto_provider();
+    let token = TokenSource::Fixed("bkct_x".to_owned().into());
+    let client = Client::new(Options::new("http://127.0.0.1:9/v3", token)).unwrap();
+    let stack = client.stack("jit");
+    is_send(client.probe());
+    is_send(client.deregister("jit"));
+    is_send(stack.list_all("q", buildkite::Paging::default()));
+    is_send(stack.reserve(&[], Duration::from_secs(1)));
+    is_send(stack.states(&[]));
+    is_send(stack.notify(Vec::new()));
+    is_send(stack.issue_tokens(&[], Duration::from_secs(1)));
+}

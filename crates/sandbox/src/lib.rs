@@ -2,3 +2,4 @@
 //! pipelines, faults on demand. It knows nothing of Jitney.
 
 pub mod engine;
+pub mod pipeline;

@@ -10,35 +10,36 @@
 //! the escapes (`$$` and `\$` become `$`) and leaves every other `$NAME` as it stands: in a command
 //! the shell of the job expands it, and anywhere else it stays as text. [`from_json`] changes
 //! nothing, because the agent has interpolated already.
+//!
+//! # What becomes of the rest
+//!
+//! Steps come out as the engine takes them. The pipeline's `env` is in every command's (whose own
+//! variable wins), its `agents` stand in where a step has none. A step with `parallelism` comes out
+//! once for each of its jobs. A step with `skip` is left out, and so are dependencies on it: to
+//! Buildkite, what is skipped has passed. `retry.manual` is read and not kept, because whoever can
+//! reach a sandbox may retry anything in it.
 
 mod error;
 mod node;
 mod outline;
 mod read;
-mod retry;
-mod step;
+mod rules;
 mod steps;
+
+use crate::engine::NewStep;
+use steps::Source;
 
 pub use error::Error;
 pub use outline::{CommandOutline, command_steps};
-pub use retry::{AutomaticRetry, ExitStatuses, Retry, SignalReason, SoftFail};
-pub use step::{BlockStep, CommandStep, Dependency, Pipeline, Step, WaitStep};
 
 /// Reads a pipeline file. Every key that a step depends on must be one of this file's own.
-pub fn from_yaml(text: &str) -> Result<Pipeline, Error> {
-    let root = node::from_yaml(text)?;
-    let pipeline = steps::pipeline(&root)?;
-    match pipeline.unknown_dependencies().into_iter().next() {
-        Some((step, key)) => Err(Error::new(format!(
-            "{step} depends on `{key}`, and no step of this pipeline has that key"
-        ))),
-        None => Ok(pipeline),
-    }
+pub fn from_yaml(text: &str) -> Result<Vec<NewStep>, Error> {
+    steps::pipeline(&node::from_yaml(text)?, Source::File)
 }
 
 /// Reads the `pipeline` of a `pipeline upload`. It may depend on steps that the build has already.
-pub fn from_json(value: &serde_json::Value) -> Result<Pipeline, Error> {
-    steps::pipeline(&node::from_json(value))
+pub fn from_json(value: &serde_json::Value) -> Result<Vec<NewStep>, Error> {
+    steps::pipeline(&node::from_json(value), Source::Upload)
 }
 
 #[cfg(test)]

@@ -16,10 +16,6 @@ fn place(line: u64, column: u64) -> String {
 }
 
 impl Error {
-    pub(super) fn new(words: impl Into<String>) -> Self {
-        Self { words: words.into(), line: 0, column: 0 }
-    }
-
     pub(super) fn at(place: super::node::Place, words: impl Into<String>) -> Self {
         Self { words: words.into(), line: place.line, column: place.column }
     }
@@ -35,5 +31,6 @@ impl Error {
 pub(super) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let near = |candidate: &str| strsim::damerau_levenshtein(word, candidate);
     let best = candidates.iter().min_by_key(|candidate| near(candidate))?;
-    (near(best) <= (word.len() / 3).max(1)).then_some(*best)
+    let distance = near(best);
+    (distance <= (word.len() / 3).max(1) && distance < word.len()).then_some(*best)
 }

@@ -37,7 +37,11 @@ pub fn command_steps(text: &str) -> Result<Vec<CommandOutline>, Error> {
     Ok(outlines)
 }
 
-fn collect(list: &Node, agents: &[String], into: &mut Vec<CommandOutline>) -> Result<(), Error> {
+fn collect(
+    list: &Node,
+    agents: &[(String, String)],
+    into: &mut Vec<CommandOutline>,
+) -> Result<(), Error> {
     let Value::List(items) = &list.value else {
         return Err(read::wrong(list, "steps", "a list"));
     };
@@ -55,13 +59,14 @@ fn collect(list: &Node, agents: &[String], into: &mut Vec<CommandOutline>) -> Re
 
 fn outline(
     fields: Fields<'_>,
-    defaults: &[String],
+    defaults: &[(String, String)],
     number: usize,
 ) -> Result<CommandOutline, Error> {
     let own = fields.get("agents").map(read::agents).transpose()?;
+    let agents = own.as_deref().unwrap_or(defaults);
     Ok(CommandOutline {
         label: label(fields, number)?,
-        agents: own.unwrap_or_else(|| defaults.to_vec()),
+        agents: agents.iter().map(|(key, value)| format!("{key}={value}")).collect(),
         parallelism: read::number(fields.get("parallelism"), "parallelism", 1, u32::MAX)?
             .unwrap_or(1),
     })

@@ -1,17 +1,14 @@
-//! One value of a pipeline at a time: texts, numbers, lists, environments, agent tags, conditions
-//! of retries. What a step may hold at all is in `steps`.
+//! One value of a pipeline at a time: texts, numbers, lists, environments, agent tags. What a step
+//! may hold at all is in `steps`.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
+use super::Error;
 use super::error::nearest;
 use super::node::{Entry, Node, Value};
-use super::retry::DEFAULT_LIMIT;
-use super::{AutomaticRetry, Dependency, Error, ExitStatuses, Retry, SignalReason, SoftFail};
-
-/// The largest number of retries that Buildkite lets a rule ask for.
-const MAX_LIMIT: u32 = 10;
+use crate::engine::Dependency;
 
 /// The keys of one map.
 #[derive(Clone, Copy)]
@@ -158,15 +155,13 @@ pub(super) fn env(node: Option<&Node>) -> Result<BTreeMap<String, String>, Error
     Ok(env)
 }
 
-/// `{cpu: 16}` or `["cpu=16"]`, both to `cpu=16`.
-pub(super) fn agents(node: &Node) -> Result<Vec<String>, Error> {
+/// `{cpu: 16}` or `["cpu=16"]`, in the order of the file.
+pub(super) fn agents(node: &Node) -> Result<Vec<(String, String)>, Error> {
     match &node.value {
         Value::Null => Ok(Vec::new()),
         Value::Map(entries) => entries
             .iter()
-            .map(|Entry { key, node, .. }| {
-                Ok(format!("{key}={}", text(node, &format!("agents.{key}"))?))
-            })
+            .map(|Entry { key, node, .. }| Ok((key.clone(), text(node, &format!("agents.{key}"))?)))
             .collect(),
         Value::List(items) => items.iter().map(agent_rule).collect(),
         Value::Bool(_) | Value::Number(_) | Value::Text(_) => {
@@ -175,10 +170,12 @@ pub(super) fn agents(node: &Node) -> Result<Vec<String>, Error> {
     }
 }
 
-fn agent_rule(item: &Node) -> Result<String, Error> {
+fn agent_rule(item: &Node) -> Result<(String, String), Error> {
     let rule = text(item, "agents")?;
     match rule.split_once('=') {
-        Some((key, _)) if !key.trim().is_empty() => Ok(rule),
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        }
         Some(_) | None => Err(Error::at(
             item.at,
             format!("an item of `agents` must be `key=value`, and is `{rule}`"),
@@ -210,109 +207,16 @@ fn dependency(node: &Node) -> Result<Dependency, Error> {
     Ok(Dependency { step, allow_failure })
 }
 
-pub(super) fn retry(node: Option<&Node>) -> Result<Retry, Error> {
-    let Some(node) = node.filter(|node| node.value != Value::Null) else {
-        return Ok(Retry::default());
-    };
-    let fields = Fields::of(node, "retry")?;
-    fields.check("retry", &["automatic", "manual"])?;
-    let manual = match fields.get("manual") {
-        None => true,
-        Some(node) if matches!(node.value, Value::Map(_)) => {
-            let fields = Fields::of(node, "retry.manual")?;
-            fields.check("retry.manual", &["allowed", "reason", "permit_on_passed"])?;
-            fields.get("allowed").is_none() || flag(fields.get("allowed"), "retry.manual.allowed")?
-        }
-        Some(node) => flag(Some(node), "retry.manual")?,
-    };
-    Ok(Retry { automatic: automatic(fields.get("automatic"))?, manual })
-}
-
-fn automatic(node: Option<&Node>) -> Result<Vec<AutomaticRetry>, Error> {
-    let Some(node) = node else { return Ok(Vec::new()) };
+/// Whether the step is skipped: by `true`, or by a reason.
+pub(super) fn skip(node: Option<&Node>) -> Result<bool, Error> {
+    let Some(node) = node else { return Ok(false) };
     match &node.value {
-        Value::List(rules) => rules.iter().map(rule).collect(),
-        Value::Map(_) => Ok(vec![rule(node)?]),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => {
-            let every = AutomaticRetry {
-                exit_status: None,
-                signal: None,
-                signal_reason: None,
-                limit: DEFAULT_LIMIT,
-            };
-            Ok(if flag(Some(node), "retry.automatic")? { vec![every] } else { Vec::new() })
-        }
-    }
-}
-
-fn rule(node: &Node) -> Result<AutomaticRetry, Error> {
-    let fields = Fields::of(node, "retry.automatic")?;
-    fields.check("retry.automatic", &["exit_status", "signal", "signal_reason", "limit"])?;
-    let reason = optional_text(fields.get("signal_reason"), "signal_reason")?;
-    Ok(AutomaticRetry {
-        exit_status: fields.get("exit_status").map(exit_statuses).transpose()?,
-        signal: optional_text(fields.get("signal"), "signal")?,
-        signal_reason: reason.map(|reason| match reason.as_str() {
-            "*" => SignalReason::Any,
-            "none" => SignalReason::Absent,
-            _ => SignalReason::Is(reason),
-        }),
-        limit: number(fields.get("limit"), "limit", 0, MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT),
-    })
-}
-
-fn exit_statuses(node: &Node) -> Result<ExitStatuses, Error> {
-    match &node.value {
-        Value::Text(text) if text == "*" => Ok(ExitStatuses::Any),
-        Value::List(items) => {
-            items.iter().map(exit_status).collect::<Result<_, _>>().map(ExitStatuses::OneOf)
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Map(_) => {
-            Ok(ExitStatuses::OneOf(vec![exit_status(node)?]))
-        }
-    }
-}
-
-fn exit_status(node: &Node) -> Result<i32, Error> {
-    number(Some(node), "exit_status", -1, 255)?
-        .ok_or_else(|| wrong(node, "exit_status", "a number, a list of numbers, or \"*\""))
-}
-
-/// `true`, or the statuses that are forgiven.
-pub(super) fn soft_fail(node: Option<&Node>) -> Result<SoftFail, Error> {
-    let Some(node) = node else { return Ok(SoftFail::Never) };
-    let Value::List(items) = &node.value else {
-        let always = flag(Some(node), "soft_fail")?;
-        return Ok(if always { SoftFail::Always } else { SoftFail::Never });
-    };
-    let mut statuses = Vec::new();
-    for item in items {
-        let fields = Fields::of(item, "soft_fail")?;
-        fields.check("soft_fail", &["exit_status"])?;
-        let Some(status) = fields.get("exit_status") else {
-            return Err(Error::at(item.at, "an item of `soft_fail` names no `exit_status`"));
-        };
-        match exit_statuses(status)? {
-            ExitStatuses::Any => return Ok(SoftFail::Always),
-            ExitStatuses::OneOf(more) => statuses.extend(more),
-        }
-    }
-    Ok(SoftFail::On(ExitStatuses::OneOf(statuses)))
-}
-
-/// `true` or a reason skips the step; the reason is empty where there is none.
-pub(super) fn skip(node: Option<&Node>) -> Result<Option<String>, Error> {
-    let Some(node) = node else { return Ok(None) };
-    match &node.value {
-        Value::Text(text) if !["true", "false", ""].contains(&text.as_str()) => {
-            Ok(Some(text.clone()))
-        }
-        Value::Text(text) if text.is_empty() => Ok(None),
+        Value::Text(text) if !["true", "false"].contains(&text.as_str()) => Ok(!text.is_empty()),
         Value::Text(_)
         | Value::Null
         | Value::Bool(_)
         | Value::Number(_)
         | Value::List(_)
-        | Value::Map(_) => Ok(flag(Some(node), "skip")?.then(String::new)),
+        | Value::Map(_) => flag(Some(node), "skip"),
     }
 }

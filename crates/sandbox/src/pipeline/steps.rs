@@ -1,15 +1,19 @@
 //! From the document's tree to steps: which keys a pipeline and each kind of step may have, and
 //! what is told about the others.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use super::error::nearest;
 use super::node::{Entry, Node, Value};
 use super::read::{self, Fields};
-use super::{BlockStep, CommandStep, Error, Pipeline, Step, WaitStep};
+use super::{Error, rules};
+use crate::engine::{Command, Concurrency, NewStep, Parallel, StepKind};
 
 /// Jobs of one build, as Buildkite limits them.
 const MAX_PARALLELISM: u32 = 4000;
-/// A day, in minutes, times thirty: the longest that any job may wait or run.
-const MAX_TIMEOUT_MINUTES: u32 = 43_200;
+/// Thirty days: longer than that, Buildkite lets no job live.
+const MAX_MINUTES: u32 = 43_200;
 
 /// What Buildkite knows at the top of a pipeline. Other keys are places for anchors.
 const TOP: [&str; 3] = ["steps", "env", "agents"];
@@ -24,7 +28,7 @@ const KINDS_UNSUPPORTED: [&str; 3] = ["group", "input", "trigger"];
 const KEY: [&str; 3] = ["key", "id", "identifier"];
 const LABEL: [&str; 2] = ["label", "name"];
 
-const COMMAND_KEYS: [&str; 21] = [
+const COMMAND_KEYS: [&str; 23] = [
     "command",
     "commands",
     "plugins",
@@ -45,6 +49,8 @@ const COMMAND_KEYS: [&str; 21] = [
     "soft_fail",
     "artifact_paths",
     "skip",
+    "concurrency",
+    "concurrency_group",
     "signature",
 ];
 const WAIT_KEYS: [&str; 9] = [
@@ -74,13 +80,11 @@ const BLOCK_KEYS: [&str; 12] = [
 ];
 
 /// Keys that Buildkite knows and the sandbox would not honour.
-const UNSUPPORTED: [&str; 16] = [
+const UNSUPPORTED: [&str; 14] = [
     "if",
     "if_changed",
     "branches",
     "matrix",
-    "concurrency",
-    "concurrency_group",
     "concurrency_method",
     "notify",
     "image",
@@ -93,10 +97,33 @@ const UNSUPPORTED: [&str; 16] = [
     "submit",
 ];
 
-pub(super) fn pipeline(root: &Node) -> Result<Pipeline, Error> {
+/// Where the pipeline comes from.
+#[derive(Clone, Copy)]
+pub(super) enum Source {
+    /// It is whole: what a step depends on is in it.
+    File,
+    /// It joins steps that the build has already.
+    Upload,
+}
+
+/// What a pipeline says for all of its commands.
+#[derive(Default)]
+struct Defaults {
+    env: BTreeMap<String, String>,
+    agents: Vec<(String, String)>,
+}
+
+/// A step as written: the engine's, how often, and whether it is there at all.
+struct Written {
+    step: NewStep,
+    parallelism: Option<u32>,
+    skip: bool,
+}
+
+pub(super) fn pipeline(root: &Node, source: Source) -> Result<Vec<NewStep>, Error> {
     let Value::Map(entries) = &root.value else {
         // The oldest form: nothing but the list of steps.
-        return Ok(Pipeline { env: Default::default(), steps: steps(root, &[])? });
+        return steps(root, &Defaults::default(), source);
     };
     let fields = Fields(entries);
     check_top(fields)?;
@@ -104,7 +131,7 @@ pub(super) fn pipeline(root: &Node) -> Result<Pipeline, Error> {
         return Err(Error::at(root.at, "the pipeline has no `steps`"));
     };
     let agents = fields.get("agents").map(read::agents).transpose()?.unwrap_or_default();
-    Ok(Pipeline { env: read::env(fields.get("env"))?, steps: steps(list, &agents)? })
+    steps(list, &Defaults { env: read::env(fields.get("env"))?, agents }, source)
 }
 
 fn check_top(fields: Fields<'_>) -> Result<(), Error> {
@@ -120,24 +147,64 @@ fn check_top(fields: Fields<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn steps(list: &Node, agents: &[String]) -> Result<Vec<Step>, Error> {
+fn steps(list: &Node, defaults: &Defaults, source: Source) -> Result<Vec<NewStep>, Error> {
     let Value::List(items) = &list.value else {
         return Err(read::wrong(list, "steps", "a list"));
     };
     let mut steps = Vec::with_capacity(items.len());
-    let mut keys = std::collections::BTreeSet::new();
+    let mut keys = BTreeSet::new();
+    let mut skipped = BTreeSet::new();
+    let mut needed = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let name = name(item, index);
-        let step = step(item, agents).map_err(|error| error.in_step(&name))?;
-        if let Some(key) = step.key()
-            && !keys.insert(key.to_owned())
+        let written = step(item, defaults).map_err(|error| error.in_step(&name))?;
+        if let Some(key) = &written.step.key
+            && !keys.insert(key.clone())
         {
             let words = format!("{name}: an earlier step has the key `{key}` already");
             return Err(Error::at(item.at, words));
         }
-        steps.push(step);
+        let dependencies = written.step.depends_on.iter().flatten();
+        needed.extend(dependencies.map(|to| (name.clone(), item, to.step.clone())));
+        if written.skip {
+            skipped.extend(written.step.key);
+        } else {
+            expand(written, &mut steps);
+        }
+    }
+    match source {
+        Source::File => all_there(&needed, &keys)?,
+        Source::Upload => {}
+    }
+    for step in &mut steps {
+        step.depends_on.iter_mut().for_each(|list| list.retain(|to| !skipped.contains(&to.step)));
     }
     Ok(steps)
+}
+
+fn all_there(needed: &[(String, &Node, String)], keys: &BTreeSet<String>) -> Result<(), Error> {
+    let Some((name, item, key)) = needed.iter().find(|(_, _, key)| !keys.contains(key)) else {
+        return Ok(());
+    };
+    let known: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let near = nearest(key, &known).map(|near| format!("; did you mean `{near}`?"));
+    let words = format!("{name}: no step of this pipeline has the key `{key}` that it depends on");
+    Err(Error::at(item.at, words + &near.unwrap_or_default()))
+}
+
+/// One step for each of its parallel jobs.
+fn expand(Written { step, parallelism, .. }: Written, into: &mut Vec<NewStep>) {
+    let Some(total) = parallelism else {
+        into.push(step);
+        return;
+    };
+    for index in 0..total {
+        let mut step = step.clone();
+        if let StepKind::Command(command) = &mut step.kind {
+            command.parallel = Some(Parallel { index, total });
+        }
+        into.push(step);
+    }
 }
 
 /// How messages call a step: its number, and its label or key where it has one.
@@ -151,10 +218,10 @@ fn name(item: &Node, index: usize) -> String {
     }
 }
 
-fn step(item: &Node, agents: &[String]) -> Result<Step, Error> {
+fn step(item: &Node, defaults: &Defaults) -> Result<Written, Error> {
     match &item.value {
-        Value::Text(word) => bare(item, word),
-        Value::Map(entries) => mapped(item, Fields(entries), agents),
+        Value::Text(word) => bare(item, word).map(once),
+        Value::Map(entries) => mapped(item, Fields(entries), defaults),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::List(_) => Err(Error::at(
             item.at,
             format!("a step must be a map or `wait`, and is {}", item.kind()),
@@ -162,12 +229,16 @@ fn step(item: &Node, agents: &[String]) -> Result<Step, Error> {
     }
 }
 
-fn bare(item: &Node, word: &str) -> Result<Step, Error> {
+fn once(step: NewStep) -> Written {
+    Written { step, parallelism: None, skip: false }
+}
+
+fn bare(item: &Node, word: &str) -> Result<NewStep, Error> {
     if WAIT.contains(&word) {
-        return Ok(Step::Wait(WaitStep::default()));
+        return Ok(NewStep::wait());
     }
     if BLOCK.contains(&word) {
-        return Ok(Step::Block(BlockStep::default()));
+        return block(Fields(&[]));
     }
     if KINDS_UNSUPPORTED.contains(&word) {
         return Err(Error::at(item.at, unsupported("it", word)));
@@ -176,7 +247,7 @@ fn bare(item: &Node, word: &str) -> Result<Step, Error> {
     Err(Error::at(item.at, words))
 }
 
-fn mapped(item: &Node, fields: Fields<'_>, agents: &[String]) -> Result<Step, Error> {
+fn mapped(item: &Node, fields: Fields<'_>, defaults: &Defaults) -> Result<Written, Error> {
     if let Some(entry) = find(fields, &KINDS_UNSUPPORTED) {
         return Err(Error::at(entry.at, unsupported("it", &entry.key)));
     }
@@ -192,15 +263,15 @@ fn mapped(item: &Node, fields: Fields<'_>, agents: &[String]) -> Result<Step, Er
     };
     if is(&COMMAND, &["command", "commands", "script"]) {
         check(fields, &COMMAND_KEYS)?;
-        return command(item, fields, agents).map(|step| Step::Command(Box::new(step)));
+        return command_step(item, fields, defaults);
     }
     if is(&WAIT, &WAIT) {
         check(fields, &WAIT_KEYS)?;
-        return wait(fields).map(Step::Wait);
+        return wait(fields).map(once);
     }
     if is(&BLOCK, &BLOCK) {
         check(fields, &BLOCK_KEYS)?;
-        return block(fields).map(Step::Block);
+        return block(fields).map(once);
     }
     check(fields, &COMMAND_KEYS)?;
     Err(Error::at(item.at, "it has no `command`, `wait` or `block`, so nothing says what it does"))
@@ -228,45 +299,68 @@ fn unsupported(what: &str, key: &str) -> String {
     format!("{what} uses `{key}`, which the sandbox does not support yet; leave it out to run here")
 }
 
-fn key(fields: Fields<'_>) -> Result<Option<String>, Error> {
-    read::optional_text(fields.any(&KEY), "key")
-}
-
-fn command(item: &Node, fields: Fields<'_>, defaults: &[String]) -> Result<CommandStep, Error> {
-    let command = read::texts(fields.any(&["command", "commands"]), "command")?.join("\n");
-    let mut env = read::env(fields.get("env"))?;
-    let plugins = fields.get("plugins").map(plugins).transpose()?.flatten();
-    if command.trim().is_empty() && plugins.is_none() {
-        return Err(Error::at(item.at, "its `command` is empty"));
-    }
-    env.extend(plugins.map(|json| ("BUILDKITE_PLUGINS".to_owned(), json)));
-    let own = fields.get("agents").map(read::agents).transpose()?;
-    Ok(CommandStep {
-        key: key(fields)?,
-        label: read::optional_text(fields.any(&LABEL), "label")?,
-        command,
-        agents: own.unwrap_or_else(|| defaults.to_vec()),
-        env,
-        priority: read::number(fields.get("priority"), "priority", i64::MIN, i64::MAX)?
-            .unwrap_or(0),
+fn command_step(item: &Node, fields: Fields<'_>, defaults: &Defaults) -> Result<Written, Error> {
+    let label = read::optional_text(fields.any(&LABEL), "label")?;
+    let kind = StepKind::Command(Box::new(command(item, fields, defaults)?));
+    Ok(Written {
+        step: new_step(fields, label.unwrap_or_default(), kind)?,
         parallelism: read::number(fields.get("parallelism"), "parallelism", 1, MAX_PARALLELISM)?,
-        depends_on: read::depends_on(fields.get("depends_on"))?,
-        allow_dependency_failure: allow_dependency_failure(fields)?,
-        retry: read::retry(fields.get("retry"))?,
-        timeout_in_minutes: read::number(
-            fields.get("timeout_in_minutes"),
-            "timeout_in_minutes",
-            1,
-            MAX_TIMEOUT_MINUTES,
-        )?,
-        soft_fail: read::soft_fail(fields.get("soft_fail"))?,
-        artifact_paths: read::artifact_paths(fields.get("artifact_paths"))?,
         skip: read::skip(fields.get("skip"))?,
     })
 }
 
+/// What all kinds of step have.
+fn new_step(fields: Fields<'_>, label: String, kind: StepKind) -> Result<NewStep, Error> {
+    let allow = "allow_dependency_failure";
+    Ok(NewStep {
+        key: read::optional_text(fields.any(&KEY), "key")?,
+        label,
+        kind,
+        depends_on: read::depends_on(fields.get("depends_on"))?,
+        allow_dependency_failure: read::flag(fields.get(allow), allow)?,
+    })
+}
+
+fn command(item: &Node, fields: Fields<'_>, defaults: &Defaults) -> Result<Command, Error> {
+    let command = read::texts(fields.any(&["command", "commands"]), "command")?.join("\n");
+    let plugins = fields.get("plugins").map(plugins).transpose()?.flatten();
+    if command.trim().is_empty() && plugins.is_none() {
+        return Err(Error::at(item.at, "its `command` is empty"));
+    }
+    let mut env = defaults.env.clone();
+    env.extend(read::env(fields.get("env"))?);
+    let agents = fields.get("agents").map(read::agents).transpose()?;
+    let minutes =
+        read::number(fields.get("timeout_in_minutes"), "timeout_in_minutes", 1, MAX_MINUTES)?;
+    Ok(Command {
+        command,
+        env,
+        agents: agents.unwrap_or_else(|| defaults.agents.clone()),
+        priority: read::number(fields.get("priority"), "priority", i64::MIN, i64::MAX)?
+            .unwrap_or(0),
+        parallel: None,
+        concurrency: concurrency(item, fields)?,
+        retry: rules::retry(fields.get("retry"))?,
+        timeout: minutes.map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),
+        soft_fail: rules::soft_fail(fields.get("soft_fail"))?,
+        artifact_paths: read::artifact_paths(fields.get("artifact_paths"))?,
+        plugins,
+    })
+}
+
+fn concurrency(item: &Node, fields: Fields<'_>) -> Result<Option<Concurrency>, Error> {
+    let limit = read::number(fields.get("concurrency"), "concurrency", 1, u32::MAX)?;
+    let group = read::optional_text(fields.get("concurrency_group"), "concurrency_group")?;
+    match (limit, group) {
+        (None, None) => Ok(None),
+        (Some(limit), Some(group)) => Ok(Some(Concurrency { group, limit })),
+        (Some(_), None) => Err(Error::at(item.at, "its `concurrency` needs a `concurrency_group`")),
+        (None, Some(_)) => Err(Error::at(item.at, "its `concurrency_group` needs a `concurrency`")),
+    }
+}
+
 /// What the agent reads in `BUILDKITE_PLUGINS`: a list of names and of `{name: configuration}`.
-fn plugins(node: &Node) -> Result<Option<String>, Error> {
+fn plugins(node: &Node) -> Result<Option<serde_json::Value>, Error> {
     let list = match &node.value {
         Value::Null => return Ok(None),
         Value::List(items) if items.is_empty() => return Ok(None),
@@ -279,32 +373,20 @@ fn plugins(node: &Node) -> Result<Option<String>, Error> {
             return Err(read::wrong(node, "plugins", "a list or a map"));
         }
     };
-    Ok(Some(serde_json::Value::Array(list).to_string()))
+    Ok(Some(serde_json::Value::Array(list)))
 }
 
-fn wait(fields: Fields<'_>) -> Result<WaitStep, Error> {
-    Ok(WaitStep {
-        key: key(fields)?,
-        continue_on_failure: read::flag(fields.get("continue_on_failure"), "continue_on_failure")?,
-        depends_on: read::depends_on(fields.get("depends_on"))?,
-        allow_dependency_failure: allow_dependency_failure(fields)?,
-    })
+fn wait(fields: Fields<'_>) -> Result<NewStep, Error> {
+    let on = "continue_on_failure";
+    let kind = StepKind::Wait { continue_on_failure: read::flag(fields.get(on), on)? };
+    new_step(fields, String::new(), kind)
 }
 
-fn block(fields: Fields<'_>) -> Result<BlockStep, Error> {
+fn block(fields: Fields<'_>) -> Result<NewStep, Error> {
     let label = match read::optional_text(fields.any(&BLOCK), "block")? {
         Some(label) => Some(label),
         None => read::optional_text(fields.any(&LABEL), "label")?,
     };
-    Ok(BlockStep {
-        key: key(fields)?,
-        label,
-        prompt: read::optional_text(fields.get("prompt"), "prompt")?,
-        depends_on: read::depends_on(fields.get("depends_on"))?,
-        allow_dependency_failure: allow_dependency_failure(fields)?,
-    })
-}
-
-fn allow_dependency_failure(fields: Fields<'_>) -> Result<bool, Error> {
-    read::flag(fields.get("allow_dependency_failure"), "allow_dependency_failure")
+    let prompt = read::optional_text(fields.get("prompt"), "prompt")?;
+    new_step(fields, label.unwrap_or_default(), StepKind::Block { prompt })
 }

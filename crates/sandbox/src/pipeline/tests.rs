@@ -1,105 +1,84 @@
 //! One line per case: a pipeline in, a text out.
 
 use super::*;
+use crate::engine::{Command, ExitMatch, RetryRule, SoftFail, StepKind};
 
 /// The steps as one line each, with only what is not the default.
-fn shown(result: Result<Pipeline, Error>) -> String {
+fn shown(result: Result<Vec<NewStep>, Error>) -> String {
     match result {
         Err(error) => format!("error: {error}"),
-        Ok(pipeline) => {
-            let mut lines: Vec<String> = Vec::new();
-            if !pipeline.env.is_empty() {
-                lines.push(format!("env {}", pairs(&pipeline.env)));
-            }
-            lines.extend(pipeline.steps.iter().map(show_step));
-            lines.join(" | ")
-        }
+        Ok(steps) => steps.iter().map(show_step).collect::<Vec<_>>().join(" | "),
     }
 }
 
-fn pairs(env: &std::collections::BTreeMap<String, String>) -> String {
-    env.iter().map(|(k, v)| format!("{k}={v:?}")).collect::<Vec<_>>().join(" ")
-}
-
-fn show_step(step: &Step) -> String {
+fn show_step(step: &NewStep) -> String {
     let mut words = Vec::new();
-    let depends = |list: &Option<Vec<Dependency>>, words: &mut Vec<String>| {
-        let Some(list) = list else { return };
+    match &step.kind {
+        StepKind::Command(command) => words.push(format!("run {:?}", command.command)),
+        StepKind::Wait { continue_on_failure: false } => words.push("wait".to_owned()),
+        StepKind::Wait { continue_on_failure: true } => words.push("wait on".to_owned()),
+        StepKind::Block { prompt } => {
+            words.push("block".to_owned());
+            words.extend(prompt.as_ref().map(|prompt| format!("prompt={prompt:?}")));
+        }
+    }
+    words.extend(step.key.as_ref().map(|key| format!("key={key}")));
+    if !step.label.is_empty() {
+        words.push(format!("label={:?}", step.label));
+    }
+    if let Some(list) = &step.depends_on {
         let names =
             list.iter().map(|d| format!("{}{}", d.step, if d.allow_failure { "?" } else { "" }));
         words.push(format!("after=[{}]", names.collect::<Vec<_>>().join(",")));
-    };
-    match step {
-        Step::Command(step) => {
-            words.push(format!("run {:?}", step.command));
-            words.extend(step.key.as_ref().map(|key| format!("key={key}")));
-            words.extend(step.label.as_ref().map(|label| format!("label={label:?}")));
-            if !step.agents.is_empty() {
-                words.push(format!("agents=[{}]", step.agents.join(",")));
-            }
-            if !step.env.is_empty() {
-                words.push(format!("env({})", pairs(&step.env)));
-            }
-            if step.priority != 0 {
-                words.push(format!("priority={}", step.priority));
-            }
-            words.extend(step.parallelism.map(|n| format!("x{n}")));
-            depends(&step.depends_on, &mut words);
-            if step.allow_dependency_failure {
-                words.push("whatever".to_owned());
-            }
-            words.extend(
-                step.retry.automatic.iter().map(|rule| format!("retry({})", show_rule(rule))),
-            );
-            if !step.retry.manual {
-                words.push("no-manual-retry".to_owned());
-            }
-            words.extend(step.timeout_in_minutes.map(|n| format!("timeout={n}m")));
-            match &step.soft_fail {
-                SoftFail::Never => {}
-                SoftFail::Always => words.push("soft".to_owned()),
-                SoftFail::On(statuses) => words.push(format!("soft({})", show_statuses(statuses))),
-            }
-            if !step.artifact_paths.is_empty() {
-                words.push(format!("artifacts=[{}]", step.artifact_paths.join(",")));
-            }
-            words.extend(step.skip.as_ref().map(|reason| format!("skip({reason})")));
-        }
-        Step::Wait(step) => {
-            words.push("wait".to_owned());
-            words.extend(step.key.as_ref().map(|key| format!("key={key}")));
-            if step.continue_on_failure {
-                words.push("whatever".to_owned());
-            }
-            depends(&step.depends_on, &mut words);
-        }
-        Step::Block(step) => {
-            words.push("block".to_owned());
-            words.extend(step.key.as_ref().map(|key| format!("key={key}")));
-            words.extend(step.label.as_ref().map(|label| format!("label={label:?}")));
-            words.extend(step.prompt.as_ref().map(|prompt| format!("prompt={prompt:?}")));
-            depends(&step.depends_on, &mut words);
-        }
+    }
+    if step.allow_dependency_failure {
+        words.push("whatever".to_owned());
+    }
+    if let StepKind::Command(command) = &step.kind {
+        show_command(command, &mut words);
     }
     words.join(" ")
 }
 
-fn show_statuses(statuses: &ExitStatuses) -> String {
-    match statuses {
-        ExitStatuses::Any => "*".to_owned(),
-        ExitStatuses::OneOf(list) => list.iter().map(i32::to_string).collect::<Vec<_>>().join(","),
+fn show_command(command: &Command, words: &mut Vec<String>) {
+    let pairs = |list: Vec<(&String, String)>| {
+        list.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")
+    };
+    if !command.agents.is_empty() {
+        let agents = command.agents.iter().map(|(k, v)| (k, v.clone())).collect();
+        words.push(format!("agents=[{}]", pairs(agents)));
     }
+    if !command.env.is_empty() {
+        let env = command.env.iter().map(|(k, v)| (k, format!("{v:?}"))).collect();
+        words.push(format!("env({})", pairs(env)));
+    }
+    if command.priority != 0 {
+        words.push(format!("priority={}", command.priority));
+    }
+    words.extend(command.parallel.map(|p| format!("{}of{}", p.index, p.total)));
+    words.extend(command.concurrency.as_ref().map(|c| format!("{}<={}", c.group, c.limit)));
+    words.extend(command.retry.iter().map(|rule| format!("retry({})", show_rule(rule))));
+    words.extend(command.timeout.map(|timeout| format!("timeout={}s", timeout.as_secs())));
+    match &command.soft_fail {
+        SoftFail::Never => {}
+        SoftFail::Always => words.push("soft".to_owned()),
+        SoftFail::These(statuses) => words.push(format!("soft{statuses:?}")),
+    }
+    if !command.artifact_paths.is_empty() {
+        words.push(format!("artifacts=[{}]", command.artifact_paths.join(",")));
+    }
+    words.extend(command.plugins.as_ref().map(|plugins| format!("plugins={plugins}")));
 }
 
-fn show_rule(rule: &AutomaticRetry) -> String {
+fn show_rule(rule: &RetryRule) -> String {
     let mut words = Vec::new();
-    words.extend(rule.exit_status.as_ref().map(|s| format!("exit {}", show_statuses(s))));
-    words.extend(rule.signal.as_ref().map(|s| format!("signal {s}")));
-    words.extend(rule.signal_reason.as_ref().map(|reason| match reason {
-        SignalReason::Any => "reason *".to_owned(),
-        SignalReason::Absent => "reason none".to_owned(),
-        SignalReason::Is(reason) => format!("reason {reason}"),
-    }));
+    match &rule.exit_status {
+        ExitMatch::Unsaid => {}
+        ExitMatch::Failed => words.push("exit *".to_owned()),
+        ExitMatch::These(statuses) => words.push(format!("exit {statuses:?}")),
+    }
+    words.extend(rule.signal.as_ref().map(|signal| format!("signal {signal}")));
+    words.extend(rule.signal_reason.as_ref().map(|reason| format!("reason {reason}")));
     words.push(format!("limit {}", rule.limit));
     words.join(" ")
 }
@@ -127,24 +106,35 @@ fn commands() {
     check_step("{command: x, label: ''}", r#"run "x""#);
     check_step("{command: x, artifact_paths: 'a/*; b'}", r#"run "x" artifacts=[a/*,b]"#);
     check_step("{command: x, artifact_paths: [a, b]}", r#"run "x" artifacts=[a,b]"#);
-    check_step("{command: x, timeout_in_minutes: '5'}", r#"run "x" timeout=5m"#);
-    check_step("{command: x, parallelism: 3, priority: -2}", r#"run "x" priority=-2 x3"#);
-    check_step("{command: x, skip: true}", r#"run "x" skip()"#);
-    check_step("{command: x, skip: not now}", r#"run "x" skip(not now)"#);
-    check_step("{command: x, skip: false}", r#"run "x""#);
+    check_step("{command: x, timeout_in_minutes: '5'}", r#"run "x" timeout=300s"#);
+    check_step(
+        "{command: x, parallelism: 2, priority: -2}",
+        r#"run "x" priority=-2 0of2 | run "x" priority=-2 1of2"#,
+    );
+    check_step("{command: x, concurrency: 1, concurrency_group: g}", r#"run "x" g<=1"#);
+    check_step(
+        "{command: x, concurrency: 1}",
+        "error: line 1, column 9: step 1: its `concurrency` needs a `concurrency_group`",
+    );
+    check_step(
+        "{command: x, key: a, skip: true}, {command: y, depends_on: a}",
+        r#"run "y" after=[]"#,
+    );
+    check_step("{command: x, skip: not now}", "");
+    check_step("{command: x, skip: false}, {command: y, skip: ''}", r#"run "x" | run "y""#);
 }
 
 #[test]
 fn waits_and_blocks() {
     check("steps: [wait, 'wait', \"waiter\"]", "wait | wait | wait");
     check_step("{wait: ~}", "wait");
-    check_step("{wait: null, continue_on_failure: true, key: w}", "wait key=w whatever");
-    check("steps:\n  - wait\n  - wait: ~\n    continue_on_failure: true", "wait | wait whatever");
+    check_step("{wait: null, continue_on_failure: true, key: w}", "wait on key=w");
+    check("steps:\n  - wait\n  - wait: ~\n    continue_on_failure: true", "wait | wait on");
     check_step("{type: wait}", "wait");
     check_step("block", "block");
     check_step(
         "{block: Release?, prompt: Sure, key: b}",
-        r#"block key=b label="Release?" prompt="Sure""#,
+        r#"block prompt="Sure" key=b label="Release?""#,
     );
 }
 
@@ -165,9 +155,9 @@ fn texts_stay_as_written() {
     check_step("{command: x, agents: ['queue=jit', cpu=4]}", r#"run "x" agents=[queue=jit,cpu=4]"#);
     check_step(
         "{command: x, env: {A: 1.0, B: ~, C: true, D: on}}",
-        r#"run "x" env(A="1.0" B="" C="true" D="on")"#,
+        r#"run "x" env(A="1.0",B="",C="true",D="on")"#,
     );
-    check("env: {A: 1}\nsteps: [wait]", r#"env A="1" | wait"#);
+    check("env: {A: 1, B: 2}\nsteps: [{command: x, env: {B: 3}}]", r#"run "x" env(A="1",B="3")"#);
 }
 
 #[test]
@@ -194,7 +184,10 @@ fn dependencies() {
     check_step(&on("{step: a}"), r#"run "a" key=a | run "b" after=[a]"#);
     check_step(&on("~"), r#"run "a" key=a | run "b" after=[]"#);
     check_step(&on("[]"), r#"run "a" key=a | run "b" after=[]"#);
-    check_step(&on("c"), "error: step 2 depends on `c`, and no step of this pipeline has that key");
+    check_step(
+        &on("c"),
+        "error: line 1, column 31: step 2: no step of this pipeline has the key `c` that it depends on",
+    );
     check_step(
         &on("[{allow_failure: true}]"),
         "error: line 1, column 57: step 2: an item of `depends_on` names no `step`",
@@ -210,18 +203,18 @@ fn retries() {
     check_step(&retry("{automatic: {limit: 3}}"), r#"run "x" retry(limit 3)"#);
     check_step(
         &retry("{automatic: [{exit_status: 1}, {exit_status: '*', limit: 1}]}"),
-        r#"run "x" retry(exit 1 limit 2) retry(exit * limit 1)"#,
+        r#"run "x" retry(exit [1] limit 2) retry(exit * limit 1)"#,
     );
     check_step(
         &retry("{automatic: [{exit_status: [-1, 2], signal_reason: none}]}"),
-        r#"run "x" retry(exit -1,2 reason none limit 2)"#,
+        r#"run "x" retry(exit [-1, 2] reason none limit 2)"#,
     );
     check_step(
         &retry("{automatic: [{signal_reason: stack_error, limit: 0}]}"),
         r#"run "x" retry(reason stack_error limit 0)"#,
     );
-    check_step(&retry("{manual: false}"), r#"run "x" no-manual-retry"#);
-    check_step(&retry("{manual: {allowed: false, reason: no}}"), r#"run "x" no-manual-retry"#);
+    check_step(&retry("{manual: false}"), r#"run "x""#);
+    check_step(&retry("{manual: {allowed: false, reason: no}}"), r#"run "x""#);
     check_step(&retry("{manual: {permit_on_passed: true}}"), r#"run "x""#);
     check_step(
         &retry("{automatic: {limit: 11}}"),
@@ -238,7 +231,7 @@ fn soft_fails() {
     check_step("{command: x, soft_fail: true}", r#"run "x" soft"#);
     check_step(
         "{command: x, soft_fail: [{exit_status: 1}, {exit_status: 7}]}",
-        r#"run "x" soft(1,7)"#,
+        r#"run "x" soft[1, 7]"#,
     );
     check_step("{command: x, soft_fail: [{exit_status: '*'}]}", r#"run "x" soft"#);
     check_step(
@@ -250,7 +243,7 @@ fn soft_fails() {
 #[test]
 fn plugins_are_handed_to_the_agent() {
     let json = r#"[{"docker#v5":{"image":"rust:1.95","n":1}},"cache#v1"]"#;
-    let expected = format!(r#"run "x" env(BUILDKITE_PLUGINS={json:?})"#);
+    let expected = format!(r#"run "x" plugins={json}"#);
     check_step(
         "{command: x, plugins: [{'docker#v5': {image: 'rust:1.95', n: 1}}, 'cache#v1']}",
         &expected,
@@ -275,7 +268,7 @@ fn what_agents_upload() {
     ]});
     assert_eq!(
         shown(from_json(&json)),
-        r#"env A="1" | wait | wait | run "x" agents=[cpu=16,v=1.50] after=[else]"#
+        r#"wait | wait | run "x" after=[else] agents=[cpu=16,v=1.50] env(A="1")"#
     );
     let json = serde_json::json!({"steps": [{"comand": "x"}]});
     assert_eq!(
@@ -286,7 +279,7 @@ fn what_agents_upload() {
 
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
-    for key in ["if: true", "matrix: [a]", "concurrency: 1", "notify: []", "branches: main"] {
+    for key in ["if: true", "matrix: [a]", "if_changed: x", "notify: []", "branches: main"] {
         let word = key.split(':').next().unwrap();
         let yaml = format!("steps:\n- command: x\n  label: Tests\n  {key}");
         check(
@@ -372,18 +365,6 @@ fn broken_yaml_has_a_place() {
     assert!(error.line >= 2, "{error}");
     assert!(error.words.starts_with("this is not valid YAML: "), "{error}");
     assert!(from_yaml("steps: []\nsteps: []").unwrap_err().words.contains("duplicate"));
-}
-
-#[test]
-fn the_first_matching_rule_decides() {
-    let yaml = "steps: [{command: x, retry: {automatic: [{exit_status: -1, signal_reason: stack_error, limit: 0}, {signal: term, limit: 1}, {exit_status: '*', limit: 3}]}}]";
-    let Ok(Pipeline { steps, .. }) = from_yaml(yaml) else { panic!("does not parse") };
-    let [Step::Command(step)] = &steps[..] else { panic!("not one command") };
-    assert_eq!(step.retry.limit(-1, None, Some("stack_error")), 0);
-    assert_eq!(step.retry.limit(-1, None, None), 0);
-    assert_eq!(step.retry.limit(-1, Some("SIGTERM"), Some("agent_stop")), 1);
-    assert_eq!(step.retry.limit(7, None, None), 3);
-    assert_eq!(step.retry.limit(0, None, None), 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! the ledger or of policy.
 
 mod contract;
+pub mod http;
 
 pub use contract::{
     Backend, Class, Error, Future, Labels, Listing, Machine, MachineEnd, Order, Phase, Resources,

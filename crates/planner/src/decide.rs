@@ -1,10 +1,123 @@
 //! The heart: one round of decisions over what was taken on, what is seen, and what is wanted.
+//!
+//! A round looks at machines that nobody knows (`strays`), then at each job in our hands (`hand`:
+//! its machines in `machines`, what comes next in `next`), then at the jobs that wait in the queues
+//! (`intake`). Where a machine may be made is `place`'s word, what limits are left `usage`'s, what
+//! developers are told `tell`'s. Every one of them adds to the one plan.
 
-use crate::{Ledger, Observation, Plan, Policy, Timestamp};
+mod calls;
+mod hand;
+mod intake;
+mod machines;
+mod next;
+mod place;
+mod strays;
+mod tell;
+mod usage;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::job::Standing;
+use crate::{
+    Action, Answer, BackendName, BackendSeen, Entry, Event, Hold, JobId, Ledger, Observation, Plan,
+    Policy, QueueKey, QueuePolicy, QueueSeen, Reason, Step, Timestamp,
+};
+use calls::Calls;
+use place::Room;
 
 /// One round. The same arguments give the same plan, always.
 #[must_use]
 pub fn decide(ledger: &Ledger, seen: &Observation, policy: &Policy, now: Timestamp) -> Plan {
-    let _ = (ledger, seen, policy, now);
-    Plan::default()
+    let mut round = Round {
+        ledger,
+        seen,
+        policy,
+        now,
+        plan: Plan::default(),
+        calls: Calls::default(),
+        room: Room::of(ledger, seen, policy),
+        other_installation: None,
+    };
+    round.strays();
+    for entry in ledger.entries.values() {
+        round.hand(entry);
+    }
+    round.intake();
+    round.forget_told();
+    round.send_calls();
+    round.plan
+}
+
+/// One round under way: what it reads, and the plan that it adds to.
+struct Round<'a> {
+    ledger: &'a Ledger,
+    seen: &'a Observation,
+    policy: &'a Policy,
+    now: Timestamp,
+    plan: Plan,
+    calls: Calls,
+    room: Room<'a>,
+    /// Another installation under our name, if its machines are seen.
+    other_installation: Option<Arc<str>>,
+}
+
+impl<'a> Round<'a> {
+    fn fact(&mut self, event: Event) {
+        self.plan.facts.push(event);
+    }
+
+    fn step(&mut self, intents: Vec<Event>, action: Action) {
+        self.plan.steps.push(Step { intents, action });
+    }
+
+    /// Look again at `at`, unless something changes before.
+    fn wake(&mut self, at: Timestamp) {
+        let at = at.max(self.now.plus(Duration::from_millis(1)));
+        self.plan.wake_at = Some(self.plan.wake_at.map_or(at, |sooner| sooner.min(at)));
+    }
+
+    /// Whether `at` has come; if not, look again then.
+    fn due(&mut self, at: Timestamp) -> bool {
+        if at <= self.now {
+            return true;
+        }
+        self.wake(at);
+        false
+    }
+
+    fn hold(&mut self, job: JobId, queue: &QueueKey, reason: Reason, ahead: Option<u32>) {
+        self.plan.holds.insert(job, Hold { queue: queue.clone(), reason, ahead });
+    }
+
+    fn queue(&self, key: &QueueKey) -> Option<&'a QueueSeen> {
+        self.seen.queues.get(key)
+    }
+
+    fn queue_policy(&self, key: &QueueKey) -> Option<&'a QueuePolicy> {
+        self.policy.queues.get(key)
+    }
+
+    fn backend(&self, name: &BackendName) -> Option<&'a BackendSeen> {
+        self.seen.backends.get(name)
+    }
+
+    /// What Buildkite said about the job, asked at `after` or later; nothing where it did not, or
+    /// where the word is old. Ends are for ever, so they never grow old.
+    fn word(&self, job: JobId, after: Timestamp) -> Option<(Standing, Answer)> {
+        let answer = *self.seen.answers.get(&job)?;
+        let standing = answer.state.standing();
+        if answer.state.is_terminal() {
+            return Some((standing, answer));
+        }
+        let fresh = self.now.since(answer.asked_at) <= self.policy.margins.fresh;
+        let known = !matches!(standing, Standing::Unknown);
+        (fresh && known && answer.asked_at >= after).then_some((standing, answer))
+    }
+
+    /// How long a job of this queue may take from the create to the agent's getting it.
+    fn start_timeout(&self, entry: &Entry) -> Duration {
+        const UNKNOWN_QUEUE: Duration = Duration::from_secs(300);
+        self.queue_policy(&entry.queue).map_or(UNKNOWN_QUEUE, |queue| queue.start_timeout)
+    }
 }

@@ -82,6 +82,7 @@ pub enum Event {
         job: JobId,
         attempt: u32,
         end: Arc<EndSeen>,
+        at: Timestamp,
     },
     /// An attempt will not come to anything: another may be made when no agent can come of it.
     AttemptFailed {

@@ -92,6 +92,8 @@ pub struct Attempt {
     pub doubtful: bool,
     pub connected_at: Option<Timestamp>,
     pub ended: Option<Arc<EndSeen>>,
+    /// When we saw that it had ended.
+    pub end_seen_at: Option<Timestamp>,
     pub failed: Option<Failed>,
     pub delete: Delete,
     /// When a listing showed that it is no more. From then on the attempt holds nothing.
@@ -168,6 +170,9 @@ pub enum Doom {
 pub struct Told {
     pub count: u32,
     pub last: Option<(Notice, Timestamp)>,
+    /// Up to which attempt its machine, or its failure, was told.
+    pub made: u32,
+    pub retried: u32,
 }
 
 /// One thing that happened to a job, as `explain` shows it.

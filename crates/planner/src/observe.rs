@@ -14,6 +14,8 @@ use crate::{
 pub struct Observation {
     /// This installation's mark on its machines, beside the name.
     pub instance: Arc<str>,
+    /// The id that everything this round causes will bear.
+    pub dispatch: Arc<str>,
     /// When this process began to look.
     pub started_at: Timestamp,
     pub buildkite: BuildkiteSeen,

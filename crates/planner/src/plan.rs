@@ -148,6 +148,8 @@ pub enum Reason {
     Removing {
         backend: BackendName,
     },
+    /// We know the job from a machine that is gone; it shows again when its lease lapses.
+    LeaseLapsing,
     /// The job is being failed.
     Failing,
     /// Not for us; a near miss is named.

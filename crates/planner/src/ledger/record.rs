@@ -62,9 +62,10 @@ impl Ledger {
             Event::Connected { attempt, at, .. } => self.with_attempt(job, attempt, |attempt| {
                 attempt.connected_at = attempt.connected_at.or(Some(at));
             }),
-            Event::MachineEnded { attempt, end, .. } => {
+            Event::MachineEnded { attempt, end, at, .. } => {
                 self.with_attempt(job, attempt, |attempt| {
                     attempt.ended.get_or_insert(end);
+                    attempt.end_seen_at.get_or_insert(at);
                 });
             }
             Event::DeleteIntended { attempt, at, .. } => {
@@ -181,6 +182,11 @@ impl Ledger {
             None => self.told.entry(job).or_default(),
         };
         told.count = told.count.saturating_add(1);
+        match &notice {
+            Notice::Made { attempt, .. } => told.made = told.made.max(*attempt),
+            Notice::Retrying { attempt, .. } => told.retried = told.retried.max(*attempt),
+            Notice::Waiting { .. } => {}
+        }
         told.last = Some((notice, at));
     }
 
@@ -355,6 +361,7 @@ impl Attempt {
             doubtful: false,
             connected_at: None,
             ended: None,
+            end_seen_at: None,
             failed: None,
             delete: Delete::No,
             gone_at: None,

@@ -1,0 +1,110 @@
+//! Calls to Buildkite that are made for many jobs at once: who is in the next one, and when.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Round;
+use crate::{Action, Event, JobId, QueueKey, QueueSeen, Timestamp};
+
+/// What the round has gathered for each queue.
+#[derive(Default)]
+pub(super) struct Calls {
+    queues: BTreeMap<QueueKey, Gathered>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    ask: BTreeMap<JobId, Due>,
+    reserve: BTreeMap<JobId, Due>,
+    /// The intents of jobs that are reserved for the first time.
+    taken: Vec<Event>,
+    mint: Vec<(JobId, u32)>,
+}
+
+/// A job's place in a call: due at one moment, welcome in an earlier call from another.
+#[derive(Clone, Copy)]
+struct Due {
+    at: Timestamp,
+    from: Timestamp,
+}
+
+impl Calls {
+    fn of(&mut self, queue: &QueueKey) -> &mut Gathered {
+        if !self.queues.contains_key(queue) {
+            self.queues.insert(queue.clone(), Gathered::default());
+        }
+        self.queues.get_mut(queue).expect("inserted above")
+    }
+}
+
+impl Round<'_> {
+    /// Ask about the job at `at`; in an earlier call, if one is made within `early` of that.
+    pub(super) fn ask(&mut self, queue: &QueueKey, job: JobId, at: Timestamp, early: Duration) {
+        let due = Due { at, from: at.minus(early) };
+        sooner(&mut self.calls.of(queue).ask, job, due);
+    }
+
+    /// Reserve the job, or extend its lease, at `at`; with others from `from` on.
+    pub(super) fn reserve(&mut self, queue: &QueueKey, job: JobId, at: Timestamp, from: Timestamp) {
+        sooner(&mut self.calls.of(queue).reserve, job, Due { at, from });
+    }
+
+    /// Reserve a job for the first time, now; `taken` is in the journal before.
+    pub(super) fn take(&mut self, queue: &QueueKey, job: JobId, taken: Event) {
+        let (at, from) = (self.now, self.now);
+        let gathered = self.calls.of(queue);
+        gathered.taken.push(taken);
+        sooner(&mut gathered.reserve, job, Due { at, from });
+    }
+
+    pub(super) fn mint(&mut self, queue: &QueueKey, job: JobId, attempt: u32) {
+        self.calls.of(queue).mint.push((job, attempt));
+    }
+
+    /// Turns what was gathered into steps.
+    pub(super) fn send_calls(&mut self) {
+        let now = self.now;
+        for (queue, gathered) in std::mem::take(&mut self.calls.queues) {
+            let unseen = QueueSeen::default();
+            let seen = self.queue(&queue).unwrap_or(&unseen);
+            let life = self.queue_policy(&queue).map_or(Duration::from_secs(360), |policy| {
+                policy.start_timeout.saturating_add(self.policy.margins.lease)
+            });
+            if let Some(jobs) = self.ready(gathered.reserve, seen.reserve_not_before) {
+                let action = Action::Reserve { queue: queue.clone(), jobs, lease: life };
+                self.step(gathered.taken, action);
+            }
+            if let Some(jobs) = self.ready(gathered.ask, seen.ask_not_before) {
+                self.step(Vec::new(), Action::Ask { queue: queue.clone(), jobs });
+            }
+            if gathered.mint.is_empty() {
+                continue;
+            }
+            if seen.mint_not_before > now {
+                self.wake(seen.mint_not_before);
+            } else {
+                let action = Action::Mint { queue, jobs: gathered.mint, lifetime: life };
+                self.step(Vec::new(), action);
+            }
+        }
+    }
+
+    /// The jobs of a call that is made now, or nothing if none is due yet.
+    fn ready(&mut self, dues: BTreeMap<JobId, Due>, not_before: Timestamp) -> Option<Vec<JobId>> {
+        let first = dues.values().map(|due| due.at).min()?.max(not_before);
+        if !self.due(first) {
+            return None;
+        }
+        let now = self.now;
+        Some(dues.into_iter().filter(|(_, due)| due.from <= now).map(|(job, _)| job).collect())
+    }
+}
+
+fn sooner(dues: &mut BTreeMap<JobId, Due>, job: JobId, due: Due) {
+    dues.entry(job)
+        .and_modify(|known| {
+            known.at = known.at.min(due.at);
+            known.from = known.from.min(due.from);
+        })
+        .or_insert(due);
+}

@@ -1,0 +1,85 @@
+//! One job in our hands: what Buildkite's word on it means, and when to ask again.
+//!
+//! Facts come first. Where a round establishes one about a job, it decides nothing else about that
+//! job: the next round follows at once and finds the fact in the ledger.
+
+use std::time::Duration;
+
+use super::Round;
+use crate::job::Standing;
+use crate::{Entry, Event, Timestamp};
+
+impl Round<'_> {
+    pub(super) fn hand(&mut self, entry: &Entry) {
+        let facts = self.plan.facts.len();
+        self.job_facts(entry);
+        for attempt in entry.attempts.iter().filter(|attempt| attempt.holds()) {
+            self.machine_facts(entry, attempt);
+        }
+        if self.plan.facts.len() > facts {
+            return;
+        }
+        for attempt in entry.attempts.iter().filter(|attempt| attempt.holds()) {
+            self.machine(entry, attempt);
+        }
+        if self.plan.facts.len() > facts {
+            return;
+        }
+        self.keep_asking(entry);
+        self.next(entry);
+    }
+
+    fn job_facts(&mut self, entry: &Entry) {
+        let Some((standing, answer)) = self.word(entry.job, entry.taken_at) else { return };
+        let (job, at) = (entry.job, self.now);
+        match standing {
+            Standing::Acquired if entry.acquired_at.is_none() => {
+                self.fact(Event::Acquired { job, at });
+            }
+            Standing::Stopping if entry.stopping_at.is_none() => {
+                self.fact(Event::JobStopping { job, at });
+            }
+            Standing::Done | Standing::Void if entry.ended.is_none() => {
+                self.fact(Event::JobEnded { job, state: answer.state, at });
+            }
+            Standing::Acquired
+            | Standing::Stopping
+            | Standing::Done
+            | Standing::Void
+            | Standing::Open
+            | Standing::Parked
+            | Standing::Unknown => {}
+        }
+    }
+
+    /// Asks at the pace of the job's phase. Nothing is asked about a job that has ended, nor about
+    /// one that is not reserved yet.
+    fn keep_asking(&mut self, entry: &Entry) {
+        let begun = entry.lease.is_some()
+            || entry.refused_at.is_some()
+            || !entry.attempts.is_empty()
+            || entry.acquired_at.is_some();
+        if entry.ended.is_some() || !begun {
+            return;
+        }
+        let margins = &self.policy.margins;
+        let every = match entry.acquired_at {
+            Some(_) => margins.ask_running,
+            None => margins.ask_starting,
+        };
+        let last = self.seen.answers.get(&entry.job).map(|answer| answer.asked_at);
+        let reserved_at = entry.lease.map(|lease| lease.sent_at);
+        // Nothing is new about a job within a moment of its reservation.
+        let base = last.max(reserved_at).unwrap_or(Timestamp::ZERO);
+        self.ask(&entry.queue, entry.job, base.plus(every), every / 2);
+    }
+
+    /// A word on the job asked for at `after` or later; where there is none yet, it is asked for.
+    pub(super) fn word_or_ask(&mut self, entry: &Entry, after: Timestamp) -> Option<Standing> {
+        if let Some((standing, _)) = self.word(entry.job, after) {
+            return Some(standing);
+        }
+        self.ask(&entry.queue, entry.job, after.max(self.now), Duration::ZERO);
+        None
+    }
+}

@@ -1,0 +1,223 @@
+//! The machines of a job in our hands: what a listing tells of them, and which has to go.
+//!
+//! A machine is deleted on a positive word only: its job has ended, or may still be acquired by
+//! another while this machine has ended or used its time up. The word is always asked for after
+//! the machine was known; no word means to wait.
+
+use std::time::Duration;
+
+use super::Round;
+use crate::job::Standing;
+use crate::ledger::doubled;
+use crate::{
+    Action, Attempt, CreateOutcome, Delete, Entry, Event, Failure, FailureClass, JobState,
+    MachineSeen, Outcome, Timestamp,
+};
+
+/// A call whose outcome the executor has not reported after this long is taken for lost.
+pub(super) const CALL_LOST: Duration = Duration::from_secs(120);
+const DELETE_AGAIN_FIRST: Duration = Duration::from_millis(500);
+const DELETE_AGAIN_MOST: Duration = Duration::from_secs(15);
+
+impl Round<'_> {
+    pub(super) fn machine_facts(&mut self, entry: &Entry, attempt: &Attempt) {
+        let Some(backend) = self.backend(&attempt.backend) else { return };
+        match backend.machines.get(&(entry.job, attempt.number)) {
+            Some(machine) => self.present(entry, attempt, machine),
+            None => {
+                if let Some(listed_at) = backend.listed_at {
+                    self.absent(entry, attempt, listed_at);
+                }
+            }
+        }
+    }
+
+    fn present(&mut self, entry: &Entry, attempt: &Attempt, machine: &MachineSeen) {
+        let (job, number, at) = (entry.job, attempt.number, self.now);
+        if !matches!(attempt.outcome, Outcome::Made { .. }) {
+            let outcome = CreateOutcome::Made;
+            self.fact(Event::CreateEnded { job, attempt: number, outcome, at });
+        }
+        if attempt.connected_at.is_none()
+            && let Some(at) = machine.connected_at
+        {
+            self.fact(Event::Connected { job, attempt: number, at });
+        }
+        if attempt.ended.is_none()
+            && let Some(end) = machine.ended.clone()
+        {
+            self.fact(Event::MachineEnded { job, attempt: number, end, at });
+        }
+    }
+
+    /// The listing does not show the machine. It may be behind its time by `settle`.
+    fn absent(&mut self, entry: &Entry, attempt: &Attempt, listed_at: Timestamp) {
+        let settle = self.policy.margins.settle;
+        let gone = match (&attempt.delete, &attempt.outcome) {
+            (Delete::Confirmed { at }, Outcome::Made { .. }) => listed_at >= *at,
+            (Delete::Confirmed { at }, _) | (_, Outcome::NotMade { at } | Outcome::Made { at }) => {
+                listed_at >= at.plus(settle)
+            }
+            (
+                Delete::No | Delete::Intended { .. } | Delete::Refused { .. },
+                Outcome::Asked { .. } | Outcome::Again { .. },
+            ) => false,
+        };
+        if !gone {
+            return;
+        }
+        let (job, number, at) = (entry.job, attempt.number, self.now);
+        if attempt.failed.is_none() && attempt.ended.is_none() && entry.ended.is_none() {
+            let failure = failure(FailureClass::Lost, "the machine vanished");
+            let charged = self.counts(attempt) && entry.acquired_at.is_none();
+            self.fact(Event::AttemptFailed { job, attempt: number, failure, charged, at });
+        }
+        self.fact(Event::Gone { job, attempt: number, at });
+    }
+
+    pub(super) fn machine(&mut self, entry: &Entry, attempt: &Attempt) {
+        if self.has_to_go(entry, attempt) {
+            self.delete(entry, attempt);
+        }
+    }
+
+    fn has_to_go(&mut self, entry: &Entry, attempt: &Attempt) -> bool {
+        let known_at = match attempt.outcome {
+            Outcome::Made { at } | Outcome::NotMade { at } => at,
+            Outcome::Again { .. } => attempt.intended_at,
+            // Its call is under way: first it is known what came of it.
+            Outcome::Asked { at } => {
+                if !self.due(at.plus(CALL_LOST)) {
+                    return false;
+                }
+                attempt.intended_at
+            }
+        };
+        if let Some((state, at)) = entry.ended {
+            return attempt.ended.is_some() || self.left_behind(state, at, attempt);
+        }
+        if let Some(end_seen_at) = attempt.end_seen_at {
+            return self.ended_machine(entry, attempt, end_seen_at);
+        }
+        if let Some(failed) = &attempt.failed {
+            let word = self.word_or_ask(entry, failed.at);
+            return word.is_some_and(|standing| !has_agent(standing));
+        }
+        self.waiting_machine(entry, attempt, known_at)
+    }
+
+    /// The job has ended. If it ran, the agent has some time to leave by itself.
+    fn left_behind(&mut self, state: JobState, ended_at: Timestamp, attempt: &Attempt) -> bool {
+        let ran = matches!(state.standing(), Standing::Done);
+        let nobody = attempt.failed.is_some() || !matches!(attempt.outcome, Outcome::Made { .. });
+        !ran || nobody || self.due(ended_at.plus(self.policy.margins.linger))
+    }
+
+    /// The agent has left, and the job has not ended as far as we know.
+    fn ended_machine(&mut self, entry: &Entry, attempt: &Attempt, seen_at: Timestamp) -> bool {
+        let Some(standing) = self.word_or_ask(entry, seen_at) else { return false };
+        if standing == Standing::Open && attempt.failed.is_none() {
+            let words = attempt.ended.as_ref().map_or_else(
+                || "the machine ended before its agent had the job".into(),
+                |end| format!("the machine ended before its agent had the job: {}", end.cause),
+            );
+            let failure = failure(FailureClass::EndedEarly, &words);
+            let charged = self.counts(attempt);
+            let (job, number, at) = (entry.job, attempt.number, self.now);
+            self.fact(Event::AttemptFailed { job, attempt: number, failure, charged, at });
+        }
+        true
+    }
+
+    /// The machine is on its way up, or its agent works.
+    fn waiting_machine(&mut self, entry: &Entry, attempt: &Attempt, known_at: Timestamp) -> bool {
+        let Some((standing, _)) = self.word(entry.job, known_at) else { return false };
+        match standing {
+            // Asked to stop before any agent can have had it: nobody is there to stop.
+            Standing::Stopping => entry.acquired_at.is_none() && attempt.connected_at.is_none(),
+            Standing::Open => {
+                self.check_start(entry, attempt);
+                false
+            }
+            Standing::Acquired
+            | Standing::Done
+            | Standing::Void
+            | Standing::Parked
+            | Standing::Unknown => false,
+        }
+    }
+
+    /// Gives the attempt up if no agent has got the job in time. No time runs while Buildkite
+    /// cannot be reached, and the word that nobody has the job is asked for after the time is up.
+    fn check_start(&mut self, entry: &Entry, attempt: &Attempt) {
+        let Outcome::Made { at: made_at } = attempt.outcome else { return };
+        if self.seen.buildkite.failing_since.is_some() {
+            return;
+        }
+        let timeout = self.start_timeout(entry);
+        let from = made_at.max(self.seen.buildkite.reachable_since);
+        let time_up = from.plus(timeout);
+        if !self.due(time_up) || self.word_or_ask(entry, time_up) != Some(Standing::Open) {
+            return;
+        }
+        let words = match attempt.connected_at {
+            Some(_) => format!("its agent connected and did not get the job within {timeout:?}"),
+            None => format!("no agent connected within {timeout:?}"),
+        };
+        let failure = failure(FailureClass::StartTimeout, &words);
+        let charged = self.counts(attempt);
+        let (job, number, at) = (entry.job, attempt.number, self.now);
+        self.fact(Event::AttemptFailed { job, attempt: number, failure, charged, at });
+    }
+
+    /// Whether a failure of this attempt counts: not where Buildkite was out of reach meanwhile.
+    fn counts(&self, attempt: &Attempt) -> bool {
+        let buildkite = &self.seen.buildkite;
+        buildkite.failing_since.is_none() && buildkite.reachable_since <= attempt.intended_at
+    }
+
+    fn delete(&mut self, entry: &Entry, attempt: &Attempt) {
+        let settle = self.policy.margins.settle;
+        let now = match attempt.delete {
+            Delete::No => true,
+            Delete::Intended { at, .. } => self.due(at.plus(CALL_LOST)),
+            Delete::Refused { at, tries } => {
+                let tries = tries.saturating_sub(1);
+                self.due(at.plus(doubled(DELETE_AGAIN_FIRST, tries, DELETE_AGAIN_MOST)))
+            }
+            // Confirmed, and a listing that cannot be behind still shows it.
+            Delete::Confirmed { at } => {
+                let seen = self.backend(&attempt.backend);
+
+                seen.is_some_and(|backend| {
+                    backend.machines.contains_key(&(entry.job, attempt.number))
+                        && backend.listed_at.is_some_and(|listed| listed >= at.plus(settle))
+                })
+            }
+        };
+        if !now {
+            return;
+        }
+        let (job, number) = (entry.job, attempt.number);
+        let intent = Event::DeleteIntended { job, attempt: number, at: self.now };
+        let action = Action::Delete {
+            backend: attempt.backend.clone(),
+            name: attempt.name.clone(),
+            job,
+            attempt: number,
+        };
+        self.step(vec![intent], action);
+    }
+}
+
+/// Whether an agent may be at work on the job.
+const fn has_agent(standing: Standing) -> bool {
+    match standing {
+        Standing::Acquired | Standing::Stopping | Standing::Unknown => true,
+        Standing::Open | Standing::Done | Standing::Void | Standing::Parked => false,
+    }
+}
+
+fn failure(class: FailureClass, words: &str) -> Failure {
+    Failure { class, words: words.into(), retry_after: None }
+}

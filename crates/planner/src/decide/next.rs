@@ -1,0 +1,318 @@
+//! What comes next for a job in our hands: nothing, its end, its lease, its failure, or a machine.
+
+use std::time::Duration;
+
+use super::Round;
+use super::machines::CALL_LOST;
+use crate::job::Standing;
+use crate::ledger::doubled;
+use crate::{
+    Action, Attempt, Create, Delete, Doom, Entry, Event, Failed, FailureClass, Finish,
+    FinishOutcome, JobId, MachineName, Notice, Offer, Outcome, Reason, Request,
+};
+
+/// How long after a refusal a job that is still open is reserved again.
+const REFUSED_AGAIN: Duration = Duration::from_secs(5);
+const FINISH_AGAIN_FIRST: Duration = Duration::from_secs(1);
+const FINISH_AGAIN_MOST: Duration = Duration::from_secs(30);
+
+impl Round<'_> {
+    pub(super) fn next(&mut self, entry: &Entry) {
+        if entry.ended.is_some() {
+            return self.part(entry, "the job has ended and nothing of it is left");
+        }
+        if entry.acquired_at.is_some() || entry.stopping_at.is_some() {
+            return;
+        }
+        let holding = || entry.attempts.iter().filter(|attempt| attempt.holds());
+        if let Some(attempt) = holding().find(|attempt| attempt.failed.is_none()) {
+            self.renew(entry);
+            return self.under_way(entry, attempt);
+        }
+        if let Some(doom) = &entry.doom {
+            return self.fail(entry, doom);
+        }
+        if let Some(doom) = self.doomed(entry) {
+            return self.fact(Event::Doomed { job: entry.job, doom, at: self.now });
+        }
+        if let Some(attempt) = holding().find(|attempt| may_still_start(attempt)) {
+            self.renew(entry);
+            let reason = Reason::Removing { backend: attempt.backend.clone() };
+            return self.hold(entry.job, &entry.queue, reason, None);
+        }
+        self.another(entry);
+    }
+
+    /// Lets go of the job once no machine of it is left.
+    fn part(&mut self, entry: &Entry, why: &str) {
+        if !entry.attempts.iter().any(Attempt::holds) {
+            self.fact(Event::Forgotten { job: entry.job, at: self.now, why: why.into() });
+        }
+    }
+
+    /// A machine is asked for or on its way up.
+    fn under_way(&mut self, entry: &Entry, attempt: &Attempt) {
+        let backend = attempt.backend.clone();
+        let reason = match &attempt.outcome {
+            Outcome::Made { .. } => {
+                self.tell_made(entry, attempt);
+                let note = self
+                    .backend(&backend)
+                    .and_then(|seen| seen.machines.get(&(entry.job, attempt.number)))
+                    .and_then(|machine| machine.note.clone());
+                match attempt.connected_at {
+                    Some(_) => Reason::AgentConnected { backend },
+                    None => Reason::Starting { backend, note },
+                }
+            }
+            Outcome::Asked { at } => {
+                if self.due(at.plus(CALL_LOST)) {
+                    self.repeat(entry, attempt);
+                }
+                Reason::Creating { backend }
+            }
+            Outcome::Again { not_before, failure } => {
+                if self.due(*not_before) {
+                    self.repeat(entry, attempt);
+                }
+                match failure.clone() {
+                    Some(failure) => Reason::CoolingDown { backend, failure, until: *not_before },
+                    None => Reason::Creating { backend },
+                }
+            }
+            Outcome::NotMade { .. } => Reason::Removing { backend },
+        };
+        self.tell_hold(entry.job, &entry.queue, &entry.told, &reason, None);
+        self.hold(entry.job, &entry.queue, reason, None);
+    }
+
+    /// Sends the very same request again.
+    fn repeat(&mut self, entry: &Entry, attempt: &Attempt) {
+        let (Some(request), Some(offer)) = (&entry.request, &attempt.offer) else { return };
+        if self.standstill(&entry.queue).is_none() {
+            self.create(entry, request, offer, attempt.number);
+        }
+    }
+
+    /// Keeps what is ours while we work on it: from a third of the lease on, and together with
+    /// others from a quarter on.
+    fn renew(&mut self, entry: &Entry) {
+        let Some(lease) = entry.lease else {
+            return self.reserve_anew(entry);
+        };
+        let length = lease.until.since(lease.sent_at);
+        let (at, from) = (lease.sent_at.plus(length / 3), lease.sent_at.plus(length / 4));
+        self.reserve(&entry.queue, entry.job, at, from);
+    }
+
+    /// The job is not reserved by us, as far as we know. A refusal usually means that an agent has
+    /// it, so Buildkite is asked before another try.
+    fn reserve_anew(&mut self, entry: &Entry) {
+        let at = match entry.refused_at {
+            None => self.now,
+            Some(refused_at) => {
+                if self.word_or_ask(entry, refused_at) != Some(Standing::Open) {
+                    return;
+                }
+                refused_at.plus(REFUSED_AGAIN)
+            }
+        };
+        self.reserve(&entry.queue, entry.job, at, at);
+    }
+
+    fn doomed(&self, entry: &Entry) -> Option<Doom> {
+        let Failed { failure, .. } = entry.last_failure.as_ref()?;
+        if failure.class == FailureClass::Rejected {
+            let backend = entry
+                .current()
+                .map(|attempt| attempt.backend.clone())
+                .or_else(|| Some(entry.request.as_ref()?.offers.first()?.backend.clone()))?;
+            return Some(Doom::Rejected { backend, failure: failure.clone() });
+        }
+        let most = self.queue_policy(&entry.queue)?.attempts;
+        (entry.charged >= most)
+            .then(|| Doom::AttemptsUsedUp { attempts: entry.charged, last: failure.clone() })
+    }
+
+    /// Tells Buildkite that the job has failed: at most once, as far as it answers.
+    fn fail(&mut self, entry: &Entry, doom: &Doom) {
+        self.hold(entry.job, &entry.queue, Reason::Failing, None);
+        if entry.lease.is_none_or(|lease| lease.until <= self.now) {
+            if entry.refused_at.is_some() && entry.attempts.is_empty() {
+                return self.part(entry, "somebody else has the job");
+            }
+            return self.reserve_anew(entry);
+        }
+        self.renew(entry);
+        match entry.finish {
+            Finish::No => {}
+            Finish::Intended { at, .. } => {
+                if !self.due(at.plus(CALL_LOST)) {
+                    return;
+                }
+            }
+            Finish::Ended { outcome: FinishOutcome::Taken, at, .. } => {
+                self.word_or_ask(entry, at);
+                return;
+            }
+            Finish::Ended {
+                outcome: FinishOutcome::TooLate | FinishOutcome::Unknown,
+                at,
+                tries,
+            } => {
+                let pause = doubled(FINISH_AGAIN_FIRST, tries.saturating_sub(1), FINISH_AGAIN_MOST);
+                let open = self.word_or_ask(entry, at) == Some(Standing::Open);
+                if !open || !self.due(at.plus(pause)) {
+                    return;
+                }
+            }
+        }
+        let not_before = self.queue(&entry.queue).map(|queue| queue.finish_not_before);
+        if not_before.is_none_or(|at| self.due(at)) {
+            let intent = Event::FinishIntended { job: entry.job, at: self.now };
+            let detail = crate::words::detail(entry, doom).into();
+            let (queue, job) = (entry.queue.clone(), entry.job);
+            self.step(vec![intent], Action::Finish { queue, job, detail });
+        }
+    }
+
+    /// A machine is needed: the first, or another after one that came to nothing.
+    fn another(&mut self, entry: &Entry) {
+        let Some(request) = &entry.request else {
+            return self.hold(entry.job, &entry.queue, Reason::LeaseLapsing, None);
+        };
+        if entry.refused_at.is_some() && entry.attempts.is_empty() {
+            return self.part(entry, "somebody else has the job");
+        }
+        if entry.lease.is_none_or(|lease| lease.until <= self.now) {
+            self.reserve_anew(entry);
+            return self.hold(entry.job, &entry.queue, Reason::Reserving, None);
+        }
+        self.renew(entry);
+        let reason = match self.where_now(entry, request) {
+            Ok(offer) => {
+                let offer = offer.clone();
+                self.room.promise(self.policy, &entry.queue, request, &offer);
+                self.create(entry, request, &offer, entry.next_attempt());
+                Reason::Creating { backend: offer.backend }
+            }
+            Err(reason) => reason,
+        };
+        self.tell_hold(entry.job, &entry.queue, &entry.told, &reason, None);
+        self.hold(entry.job, &entry.queue, reason, None);
+    }
+
+    /// Where the machine can be made now, or why it has to wait.
+    fn where_now<'r>(&mut self, entry: &Entry, request: &'r Request) -> Result<&'r Offer, Reason> {
+        if let Some(reason) = self.standstill(&entry.queue) {
+            return Err(reason);
+        }
+        if let (Some(failed), false) = (&entry.last_failure, entry.attempts.is_empty()) {
+            self.after_failure(entry, failed)?;
+        }
+        self.place(&entry.queue, request)
+    }
+
+    /// After a machine that came to nothing: not before some time has passed, and only on a word
+    /// asked for after its end that nobody has the job.
+    fn after_failure(&mut self, entry: &Entry, failed: &Failed) -> Result<(), Reason> {
+        let most = self.policy.margins.backoff_most;
+        let tries = u32::try_from(entry.attempts.len()).unwrap_or(u32::MAX).saturating_sub(1);
+        let pause = doubled(self.policy.margins.backoff, tries, most);
+        let until = failed.at.plus(pause).plus(jitter(entry.job, entry.next_attempt(), pause));
+        let waiting = Reason::BackingOff { failure: failed.failure.clone(), until };
+        let ends = entry.attempts.iter().filter_map(|attempt| match attempt.delete {
+            Delete::Confirmed { at } => attempt.end_seen_at.or(Some(at)),
+            Delete::No | Delete::Intended { .. } | Delete::Refused { .. } => attempt.end_seen_at,
+        });
+        let over = ends.max().map_or(failed.at, |end| end.max(failed.at));
+        if !self.due(until) {
+            self.tell_retrying(entry, failed);
+            return Err(waiting);
+        }
+        match self.word_or_ask(entry, over) {
+            Some(Standing::Open) => Ok(()),
+            Some(_) | None => Err(waiting),
+        }
+    }
+
+    /// One create, when its lease and its token are long enough for an agent to come of it.
+    fn create(&mut self, entry: &Entry, request: &Request, offer: &Offer, attempt: u32) {
+        let start_timeout = self.start_timeout(entry);
+        let needed = self.long_enough(start_timeout);
+        if entry.lease.is_none_or(|lease| lease.until < needed) {
+            return match entry.lease {
+                Some(_) => self.reserve(&entry.queue, entry.job, self.now, self.now),
+                None => self.reserve_anew(entry),
+            };
+        }
+        let token = self.seen.tokens.get(&entry.job);
+        if !token.is_some_and(|token| token.attempt == attempt && token.expires_at >= needed) {
+            return self.mint(&entry.queue, entry.job, attempt);
+        }
+        let name = MachineName::of(&self.policy.name, entry.job, attempt);
+        let intent = Event::CreateIntended {
+            job: entry.job,
+            attempt,
+            name: name.clone(),
+            offer: offer.clone(),
+            dispatch: self.seen.dispatch.clone(),
+            at: self.now,
+        };
+        let deadline = request
+            .shape
+            .time
+            .saturating_add(start_timeout)
+            .saturating_add(self.policy.margins.grace);
+        let create = Create {
+            job: entry.job,
+            attempt,
+            name,
+            queue: entry.queue.clone(),
+            offer: offer.clone(),
+            shape: request.shape.clone(),
+            tags: request.tags.clone(),
+            deadline,
+        };
+        self.step(vec![intent], Action::Create(Box::new(create)));
+    }
+
+    fn tell_made(&mut self, entry: &Entry, attempt: &Attempt) {
+        let machine = attempt.offer.as_ref().map_or_else(
+            || format!("{} vCPU, {}", attempt.cpu, attempt.memory),
+            |offer| match &*offer.machine_type {
+                "" => format!("{} vCPU, {}", offer.cpu, offer.memory),
+                named => named.to_owned(),
+            },
+        );
+        let notice = Notice::Made {
+            name: attempt.name.clone(),
+            backend: attempt.backend.clone(),
+            machine: machine.into(),
+            attempt: attempt.number,
+        };
+        self.tell(entry.job, &entry.queue, &entry.told, notice);
+    }
+
+    fn tell_retrying(&mut self, entry: &Entry, failed: &Failed) {
+        let of = self.queue_policy(&entry.queue).map_or(entry.charged, |queue| queue.attempts);
+        let attempt = entry.current().map_or(0, |attempt| attempt.number);
+        let notice = Notice::Retrying { attempt, of, failure: failed.failure.clone() };
+        self.tell(entry.job, &entry.queue, &entry.told, notice);
+    }
+}
+
+/// Whether an agent may still come of a failed attempt's machine.
+fn may_still_start(attempt: &Attempt) -> bool {
+    attempt.ended.is_none() && !matches!(attempt.delete, Delete::Confirmed { .. })
+}
+
+/// Up to half of `pause`, the same for the same attempt always, so that many do not come at once.
+fn jitter(job: JobId, attempt: u32, pause: Duration) -> Duration {
+    let (high, low) = job.0.as_u64_pair();
+    let mixed = (high ^ low.rotate_left(17) ^ u64::from(attempt))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(23);
+    let share = u32::try_from(mixed % 1000).unwrap_or_default();
+    pause.saturating_mul(share) / 2000
+}

@@ -1,0 +1,196 @@
+//! Where the next machine for a job may be made now, or why nowhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Round;
+use super::usage::{Amount, Usage};
+use crate::{
+    BackendName, BackendPolicy, BackendSeen, Failure, Ledger, Limits, Observation, Offer, Policy,
+    QueueKey, Reason, Request, Scope, Timestamp,
+};
+
+/// How long a backend that is not listed any more is still trusted with new machines.
+const LISTED_WITHIN: Duration = Duration::from_secs(60);
+
+/// What is left of limits and rates in this round. A limit that a job did not fit into is closed to
+/// those that come after it, so that a large job is not passed by small ones for ever.
+pub(super) struct Room<'a> {
+    pub usage: Usage,
+    creates: BTreeMap<&'a BackendName, u32>,
+    closed: BTreeSet<Scope>,
+}
+
+impl<'a> Room<'a> {
+    /// What live and promised machines leave.
+    pub(super) fn of(ledger: &Ledger, seen: &'a Observation, policy: &Policy) -> Self {
+        let mut usage = Usage::default();
+        for entry in ledger.entries.values() {
+            let rules = entry.request.as_ref().map_or(&[][..], |request| &request.policies);
+            for attempt in entry.attempts.iter().filter(|attempt| attempt.holds()) {
+                let price = attempt.offer.as_ref().map_or(0, |offer| offer.price_micros_per_hour);
+                let amount = Amount::machine(attempt.cpu, attempt.memory, price);
+                charge(&mut usage, policy, &entry.queue, rules, &attempt.backend, amount);
+            }
+        }
+        let creates = seen
+            .backends
+            .iter()
+            .filter_map(|(name, backend)| Some((name, backend.creates_left?)))
+            .collect();
+        Self { usage, creates, closed: BTreeSet::new() }
+    }
+
+    /// Counts a machine that is to be made.
+    pub(super) fn promise(
+        &mut self,
+        policy: &Policy,
+        queue: &QueueKey,
+        request: &Request,
+        offer: &Offer,
+    ) {
+        let amount = Amount::machine(offer.cpu, offer.memory, offer.price_micros_per_hour);
+        charge(&mut self.usage, policy, queue, &request.policies, &offer.backend, amount);
+        if let Some(left) = self.creates.get_mut(&offer.backend) {
+            *left = left.saturating_sub(1);
+        }
+    }
+}
+
+fn charge(
+    usage: &mut Usage,
+    policy: &Policy,
+    queue: &QueueKey,
+    rules: &[usize],
+    backend: &BackendName,
+    amount: Amount,
+) {
+    usage.add(&Scope::All, amount);
+    usage.add(&Scope::Queue(queue.clone()), amount);
+    usage.add(&Scope::Backend(backend.clone()), amount);
+    for rule in rules {
+        let limited = policy.rules.get(*rule).is_some_and(|rule| rule.limits != Limits::default());
+        if limited {
+            usage.add(&Scope::Policy(*rule), amount);
+        }
+    }
+}
+
+impl<'a> Round<'a> {
+    /// The first offer that can be taken up now; else why the best of them can not.
+    pub(super) fn place<'r>(
+        &mut self,
+        queue: &QueueKey,
+        request: &'r Request,
+    ) -> Result<&'r Offer, Reason> {
+        let Some(best) = request.offers.first() else {
+            let words = "the configuration names no backend for the job any more".into();
+            return Err(Reason::BackendUnreachable { backend: "none".into(), words });
+        };
+        self.shared_limits(queue, request, best)?;
+        let mut reason = None;
+        for offer in &request.offers {
+            match self.offer_open(offer) {
+                Ok(()) => return Ok(offer),
+                Err(why) => reason = reason.or(Some(why)),
+            }
+        }
+        Err(reason.expect("there is a best offer, and it was not open"))
+    }
+
+    /// The limits that count every offer alike.
+    fn shared_limits(
+        &mut self,
+        queue: &QueueKey,
+        request: &Request,
+        offer: &Offer,
+    ) -> Result<(), Reason> {
+        let policy = self.policy;
+        let more = Amount::machine(offer.cpu, offer.memory, offer.price_micros_per_hour);
+        self.fits(Scope::All, &policy.limits, more)?;
+        if let Some(queue_policy) = policy.queues.get(queue) {
+            self.fits(Scope::Queue(queue.clone()), &queue_policy.limits, more)?;
+        }
+        for index in &request.policies {
+            if let Some(rule) = policy.rules.get(*index) {
+                self.fits(Scope::Policy(*index), &rule.limits, more)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fits(&mut self, scope: Scope, limits: &Limits, more: Amount) -> Result<(), Reason> {
+        let broken = self.room.usage.broken(&scope, limits, more);
+        let closed = self.room.closed.contains(&scope);
+        let Some(limit) = broken.or(closed.then_some("turn")) else { return Ok(()) };
+        self.room.closed.insert(scope.clone());
+        Err(Reason::Limit { scope, limit: limit.into() })
+    }
+
+    fn offer_open(&mut self, offer: &Offer) -> Result<(), Reason> {
+        let backend = offer.backend.clone();
+        let Some(policy) = self.policy.backends.get(&backend) else {
+            let words = "it is no longer in the configuration".into();
+            return Err(Reason::BackendUnreachable { backend, words });
+        };
+        let Some(seen) = self.listed(&backend) else {
+            return Err(self.unlisted(backend));
+        };
+        let place = (backend.clone(), offer.place.clone());
+        if let Some(cooling) = self.ledger.cooling.get(&place)
+            && !self.due(cooling.until)
+        {
+            let (failure, until) = (cooling.failure.clone(), cooling.until);
+            return Err(Reason::CoolingDown { backend, failure, until });
+        }
+        if seen.creates_left.is_some() && self.room.creates.get(&backend) == Some(&0) {
+            return Err(Reason::CreateRate { backend });
+        }
+        self.backend_fits(backend, policy, offer)
+    }
+
+    fn backend_fits(
+        &mut self,
+        backend: BackendName,
+        policy: &BackendPolicy,
+        offer: &Offer,
+    ) -> Result<(), Reason> {
+        let more = Amount::machine(offer.cpu, offer.memory, offer.price_micros_per_hour);
+        let scope = Scope::Backend(backend);
+        self.fits(scope.clone(), &policy.capacity, more)?;
+        self.fits(scope, &policy.limits, more)
+    }
+
+    /// The backend, if it has been listed and still can be.
+    fn listed(&self, name: &BackendName) -> Option<&'a BackendSeen> {
+        let seen = self.backend(name)?;
+        let listed_at = seen.listed_at?;
+        (self.now.since(listed_at) <= LISTED_WITHIN).then_some(seen)
+    }
+
+    fn unlisted(&self, backend: BackendName) -> Reason {
+        let failing = self.backend(&backend).and_then(|seen| seen.failing.as_ref());
+        let words = failing.map_or_else(
+            || "its machines have not been listed yet".into(),
+            |failure: &Failure| failure.words.clone(),
+        );
+        Reason::BackendUnreachable { backend, words }
+    }
+
+    /// Why nothing at all is begun now, if so.
+    pub(super) fn standstill(&self, queue: &QueueKey) -> Option<Reason> {
+        if self.seen.journal_full {
+            return Some(Reason::JournalFull);
+        }
+        if let Some(instance) = self.other_installation.clone() {
+            return Some(Reason::TwoInstallations { instance });
+        }
+        let paused = self.queue(queue).is_some_and(|queue| queue.paused);
+        paused.then_some(Reason::QueuePaused)
+    }
+
+    /// When a lease or a token is long enough for a machine that is made now.
+    pub(super) fn long_enough(&self, start_timeout: Duration) -> Timestamp {
+        self.now.plus(start_timeout).plus(self.policy.margins.lease / 4)
+    }
+}

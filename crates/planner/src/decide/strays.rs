@@ -1,0 +1,66 @@
+//! Machines that bear our mark and that the ledger knows nothing of: adopted, never deleted for
+//! being unknown. What another installation made while we were running is an alarm instead.
+
+use std::sync::Arc;
+
+use super::Round;
+use crate::{Adoption, Alarm, BackendName, Event, MachineSeen, Timestamp};
+
+impl Round<'_> {
+    pub(super) fn strays(&mut self) {
+        let seen = self.seen;
+        for (name, backend) in &seen.backends {
+            let Some(listed_at) = backend.listed_at else { continue };
+            for machine in backend.machines.values() {
+                if machine.instance != seen.instance && machine.created_at > seen.started_at {
+                    self.stranger(machine);
+                } else if self.unknown(name, machine, listed_at) {
+                    self.adopt(name, machine);
+                }
+            }
+        }
+    }
+
+    fn stranger(&mut self, machine: &MachineSeen) {
+        let instance = Arc::clone(&machine.instance);
+        self.plan.alarms.push(Alarm::TwoInstallations {
+            instance: Arc::clone(&instance),
+            machine: machine.name.clone(),
+        });
+        self.other_installation = Some(instance);
+    }
+
+    /// Whether the listing shows something that the ledger does not. A listing may be behind its
+    /// time by `settle`, so what was removed a moment ago is not news.
+    fn unknown(&self, backend: &BackendName, machine: &MachineSeen, listed_at: Timestamp) -> bool {
+        let settle = self.policy.margins.settle;
+        let Some(entry) = self.ledger.entries.get(&machine.job) else {
+            let left_at = self.ledger.left.get(&machine.job);
+            return left_at.is_none_or(|left_at| listed_at >= left_at.plus(settle));
+        };
+        let known = entry.attempts.iter().find(|attempt| attempt.number == machine.attempt);
+        match known {
+            None => true,
+            Some(attempt) => {
+                attempt.backend == *backend
+                    && attempt.gone_at.is_some_and(|gone| listed_at >= gone.plus(settle))
+            }
+        }
+    }
+
+    fn adopt(&mut self, backend: &BackendName, machine: &MachineSeen) {
+        let at = self.now;
+        self.fact(Event::Adopted(Adoption {
+            job: machine.job,
+            attempt: machine.attempt,
+            name: machine.name.clone(),
+            backend: backend.clone(),
+            queue: machine.queue.clone(),
+            dispatch: Arc::clone(&machine.dispatch),
+            cpu: machine.cpu,
+            memory: machine.memory,
+            created_at: machine.created_at,
+            at,
+        }));
+    }
+}

@@ -1,0 +1,106 @@
+//! What developers are told, and how often: each cause once as soon as it is known, a place in the
+//! queue now and then, and never so much that nothing is left for the end.
+
+use super::Round;
+use crate::{Action, Event, JobId, Notice, QueueKey, Reason, Told};
+
+/// Buildkite takes 100 notifications for a job; the last three are kept for its end.
+const NOTICES_MOST: u32 = 100;
+const NOTICES_WAITING: u32 = NOTICES_MOST - 3;
+
+impl Round<'_> {
+    /// Tells of a wait, where its reason is one that a developer can understand or act on.
+    pub(super) fn tell_hold(
+        &mut self,
+        job: JobId,
+        queue: &QueueKey,
+        told: &Told,
+        reason: &Reason,
+        ahead: Option<u32>,
+    ) {
+        if worth_telling(reason) {
+            let reason = reason.clone();
+            self.tell(job, queue, told, Notice::Waiting { reason, ahead });
+        }
+    }
+
+    pub(super) fn tell(&mut self, job: JobId, queue: &QueueKey, told: &Told, notice: Notice) {
+        if self.seen.buildkite.failing_since.is_some() || self.seen.journal_full {
+            return;
+        }
+        let waiting = matches!(notice, Notice::Waiting { .. });
+        let most = if waiting { NOTICES_WAITING } else { NOTICES_MOST };
+        if told.count >= most || !self.is_new(told, &notice) {
+            return;
+        }
+        let at = self.now;
+        let intent = Event::Told { job, notice: notice.clone(), at };
+        self.step(vec![intent], Action::Notify { queue: queue.clone(), job, notice, at });
+    }
+
+    fn is_new(&mut self, told: &Told, notice: &Notice) -> bool {
+        match notice {
+            Notice::Made { attempt, .. } => return told.made < *attempt,
+            Notice::Retrying { attempt, .. } => return told.retried < *attempt,
+            Notice::Waiting { .. } => {}
+        }
+        let Some((last, at)) = &told.last else { return true };
+        if last == notice {
+            return false;
+        }
+        let margins = &self.policy.margins;
+        match (last, notice) {
+            (Notice::Waiting { reason: before, .. }, Notice::Waiting { reason: now, .. }) => {
+                let pause = if same_story(before, now) {
+                    // Only its place changed: the longer it waits, the more seldom.
+                    margins.tell_again.saturating_mul(1 + told.count / 4)
+                } else {
+                    margins.tell_after
+                };
+                self.due(at.plus(pause))
+            }
+            (Notice::Waiting { .. } | Notice::Made { .. } | Notice::Retrying { .. }, _) => true,
+        }
+    }
+}
+
+fn worth_telling(reason: &Reason) -> bool {
+    match reason {
+        Reason::Limit { .. }
+        | Reason::QueuePaused
+        | Reason::Draining
+        | Reason::JournalFull
+        | Reason::BackendUnreachable { .. }
+        | Reason::CoolingDown { .. }
+        | Reason::TwoInstallations { .. }
+        | Reason::Foreign { nearest: Some(_), .. }
+        | Reason::Starting { note: Some(_), .. } => true,
+        Reason::CreateRate { .. }
+        | Reason::BuildkiteUnreachable
+        | Reason::BackingOff { .. }
+        | Reason::Reserving
+        | Reason::Creating { .. }
+        | Reason::Starting { note: None, .. }
+        | Reason::AgentConnected { .. }
+        | Reason::Removing { .. }
+        | Reason::LeaseLapsing
+        | Reason::Failing
+        | Reason::Foreign { nearest: None, .. } => false,
+    }
+}
+
+/// Whether two reasons tell the same, but for how long or how often.
+fn same_story(before: &Reason, now: &Reason) -> bool {
+    match (before, now) {
+        (
+            Reason::CoolingDown { backend: before, failure: old, .. },
+            Reason::CoolingDown { backend: now, failure: new, .. },
+        ) => before == now && old.class == new.class,
+        (
+            Reason::BackendUnreachable { backend: before, .. },
+            Reason::BackendUnreachable { backend: now, .. },
+        ) => before == now,
+        (Reason::Limit { scope: before, .. }, Reason::Limit { scope: now, .. }) => before == now,
+        (before, now) => before == now,
+    }
+}

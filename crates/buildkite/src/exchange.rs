@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::header::HeaderMap;
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
 use reqwest::{Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 
@@ -76,11 +76,11 @@ impl Call<'_> {
             self.take_in(response.headers(), None);
             drop(permit);
             let (status, headers) = (status.as_u16(), response.headers().clone());
-            let body = read(response, LONGEST_REPLY).await;
-            let body = body.map_err(|words| {
+            let (body, problem) = read(response, LONGEST_REPLY).await;
+            if let Some(words) = problem {
                 let words = token.redact(&words);
-                self.error(error::unless_read(self.reads), Some(status), words)
-            })?;
+                return Err(self.error(error::unless_read(self.reads), Some(status), words));
+            }
             return Ok(Reply { status, headers, body, round_trip });
         }
         let error = self.refusal(client, response, &token).await;
@@ -93,12 +93,14 @@ impl Call<'_> {
         let mut request = client
             .http()
             .request(self.method.clone(), url)
-            .header(reqwest::header::AUTHORIZATION, token.header.clone());
+            .header(AUTHORIZATION, token.header.clone());
         if !self.query.is_empty() {
             request = request.query(&self.query);
         }
         match &self.body {
             Some(body) => request.body(body.clone()),
+            // Some gateways refuse a POST that does not say that it is empty.
+            None if self.method != Method::GET => request.header(CONTENT_LENGTH, 0),
             None => request,
         }
     }
@@ -122,8 +124,8 @@ impl Call<'_> {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let location = headers.get("location").and_then(|value| value.to_str().ok());
-        // The status stands whether or not its words can be read.
-        let body = read(response, LONGEST_REFUSAL).await.unwrap_or_default();
+        // The status stands, however much of its words can be read.
+        let (body, _) = read(response, LONGEST_REFUSAL).await;
         let (message, from_api) = error::words(&body, location);
         if status == 401 {
             client.token().forget();
@@ -179,18 +181,20 @@ impl Call<'_> {
     }
 }
 
-/// The body, unless it is longer than anything that the API sends.
-async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, String> {
+/// The body as far as it came, and why it is not whole: torn, or longer than anything that the
+/// API sends.
+async fn read(mut response: Response, limit: usize) -> (Vec<u8>, Option<String>) {
     let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
     let mut body = Vec::with_capacity(announced.unwrap_or(0).min(limit));
     loop {
         match response.chunk().await {
-            Ok(None) => return Ok(body),
+            Ok(None) => return (body, None),
             Ok(Some(chunk)) if body.len() + chunk.len() > limit => {
-                return Err(format!("the reply is longer than {limit} bytes"));
+                body.extend_from_slice(&chunk[..limit - body.len()]);
+                return (body, Some(format!("the reply is longer than {limit} bytes")));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Err(error) => return Err(error::describe(error)),
+            Err(error) => return (body, Some(error::describe(error))),
         }
     }
 }

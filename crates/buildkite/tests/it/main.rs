@@ -1,3 +1,18 @@
 //! The client against a small server of its own, and the contract's JSON against the wire types.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic in the helpers of a test fails the test, as it should"
+)]
 
+mod batches;
+mod calls;
+mod failures;
+mod golden;
+mod limits;
+mod listing;
+mod proxy;
+mod secrets;
+mod server;
 mod surface;
+mod tls;
+mod token_file;

@@ -1,0 +1,36 @@
+# The verbs of this repository. Each finds, builds or installs what it needs, and says so.
+# Needed: Rust (1.95 or newer) and make. Go builds the real Buildkite agent where none is found.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.PHONY: help demo test check bench
+
+help: ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: ## a real pipeline on this machine, one machine per job; no account needed
+	@parts=$$(tools/real-parts agent) || [ $$? -eq 3 ]
+	export $${parts:-JITNEY_AGENT=}
+	cargo build --quiet --package jitney
+	target/debug/jitney demo
+
+test: ## everything: unit tests, the simulation, and the real agents against the sandbox
+	@parts=$$(tools/real-parts agents && tools/real-parts stacks-client) || parts=""
+	if [ -z "$$parts" ] && [ "$${CI:-}" = true ]; then exit 1; fi
+	export $$parts JITNEY_TEST=1
+	if cargo nextest --version >/dev/null 2>&1; then
+	  cargo nextest run --workspace
+	else
+	  cargo test --workspace --no-fail-fast
+	fi
+	if command -v go >/dev/null; then (cd tools/buildkite-agent/zzglob && go test ./...); fi
+
+check: ## what CI denies: formatting, lints, words, licences
+	@cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	if command -v typos >/dev/null; then typos; else echo "typos is not installed: spelling is not checked (cargo install typos-cli)"; fi
+	if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check; else echo "cargo-deny is not installed: licences and advisories are not checked (cargo install cargo-deny)"; fi
+
+bench: ## the figures, measured on this machine
+	@cargo run --quiet --release --package planner --example round

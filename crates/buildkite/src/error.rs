@@ -4,7 +4,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::wire::{ErrorBody, Scope};
+use crate::cut;
+use crate::wire::Scope;
+
+/// How many characters of a foreign reply are worth repeating.
+const LONGEST_QUOTE: usize = 200;
 
 /// What a failed call leaves the caller to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,18 +110,29 @@ pub(crate) fn describe(error: reqwest::Error) -> String {
     line
 }
 
-/// The message for people, and whether it is the API's own: a JSON object with `message`.
-pub(crate) fn words(body: &[u8], location: Option<&str>) -> (String, Option<ErrorBody>) {
-    if let Ok(parsed) = serde_json::from_slice::<ErrorBody>(body) {
-        return (parsed.message.clone(), Some(parsed));
-    }
-    if let Some(location) = location {
-        return (format!("redirected to {location}: is the endpoint right?"), None);
+/// What a refusal says, as far as it can be understood.
+pub(crate) struct Words {
+    pub(crate) message: String,
+    /// The body has the API's form, a JSON object with `message`; nothing between us and
+    /// Buildkite answers so.
+    pub(crate) from_api: bool,
+    /// The `reset` of a 429's body, in seconds.
+    pub(crate) reset: Option<f64>,
+}
+
+/// Reads a refusal's body leniently: what is odd about its other fields does not cost the message.
+pub(crate) fn words(body: &[u8], location: Option<&str>) -> Words {
+    let parsed = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    if let Some(message) = parsed.get("message").and_then(serde_json::Value::as_str) {
+        let reset = parsed.get("reset").and_then(serde_json::Value::as_f64);
+        return Words { message: message.to_owned(), from_api: true, reset };
     }
     let text = String::from_utf8_lossy(body);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if text.is_empty() {
-        return ("empty reply, not from the Stacks API".to_owned(), None);
-    }
-    (format!("not a reply of the API: {}", crate::cut::chars(&text, 200)), None)
+    let message = match location {
+        Some(location) => format!("redirected to {location}: is the endpoint right?"),
+        None if text.is_empty() => "empty reply, not from the API".to_owned(),
+        None => format!("not a reply of the API: {}", cut::chars(&text, LONGEST_QUOTE)),
+    };
+    Words { message, from_api: false, reset: None }
 }

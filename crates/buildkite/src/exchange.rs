@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::error::{self, Error, Remedy};
 use crate::limiter::{Told, Windows};
 use crate::token::Ready;
-use crate::wire::{ErrorBody, Scope};
+use crate::wire::Scope;
 
 /// A page of 1,000 jobs is under one megabyte, a job's environment a few hundred kilobytes.
 const LONGEST_REPLY: usize = 32 * 1024 * 1024;
@@ -126,30 +126,31 @@ impl Call<'_> {
         let location = headers.get("location").and_then(|value| value.to_str().ok());
         // The status stands, however much of its words can be read.
         let (body, _) = read(response, LONGEST_REFUSAL).await;
-        let (message, from_api) = error::words(&body, location);
+        let words = error::words(&body, location);
         if status == 401 {
             client.token().forget();
         }
-        let wait = self.take_in(&headers, Some((status, from_api.as_ref())));
-        let remedy = error::classify_status(status, from_api.is_some(), self.reads);
-        let mut error = self.error(remedy, Some(status), token.redact(&message));
+        // A 429 always holds its scope, even when it names no time.
+        let at_least = (status == 429).then(|| {
+            words
+                .reset
+                .or(number(&headers, "ratelimit-reset"))
+                .and_then(seconds)
+                .unwrap_or(UNTOLD_BLOCK)
+        });
+        let wait = self.take_in(&headers, at_least);
+        let remedy = error::classify_status(status, words.from_api, self.reads);
+        let mut error = self.error(remedy, Some(status), token.redact(&words.message));
         error.retry_after = wait;
         error
     }
 
-    /// Hands the reply's limits to the window that they belong to. Answers how long to wait.
-    fn take_in(
-        &self,
-        headers: &HeaderMap,
-        refusal: Option<(u16, Option<&ErrorBody>)>,
-    ) -> Option<Duration> {
+    /// Hands the reply's limits to the window that they belong to. Answers how long to wait: as
+    /// `Retry-After` says, else `at_least`.
+    fn take_in(&self, headers: &HeaderMap, at_least: Option<Duration>) -> Option<Duration> {
+        let wait = retry_after(headers).or(at_least);
+        let Some((windows, scope)) = self.limit else { return wait };
         let reset = number(headers, "ratelimit-reset").and_then(seconds);
-        let mut wait = retry_after(headers);
-        if let Some((429, body)) = refusal {
-            let named = body.and_then(|body| body.reset).map(|s| Duration::from_secs(s.into()));
-            wait = wait.or(named).or(reset).or(Some(UNTOLD_BLOCK));
-        }
-        let (windows, scope) = self.limit?;
         let named = headers.get("ratelimit-scope").and_then(|value| value.to_str().ok());
         let told_scope = named
             .and_then(|name| Scope::ALL.into_iter().find(|scope| scope.name() == name))

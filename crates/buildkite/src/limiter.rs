@@ -180,19 +180,11 @@ impl State {
     /// When there is room for one more after `ahead` others.
     fn free_at(&self, now: Instant, ahead: usize) -> Instant {
         let start = self.blocked_until.map_or(now, |until| until.max(now));
-        let mut ends: Vec<Instant> = self
-            .counted
-            .iter()
-            .map(|counted| counted.until)
-            .filter(|&until| until > start)
-            .collect();
-        let Some(excess) = (ends.len() + ahead + 1).checked_sub(self.limit).filter(|&n| n > 0)
-        else {
-            return start;
-        };
+        let ends = || self.counted.iter().map(|counted| counted.until).filter(|&end| end > start);
+        let Some(index) = (ends().count() + ahead).checked_sub(self.limit) else { return start };
+        let mut ends: Vec<Instant> = ends().collect();
         ends.sort_unstable();
         // Those ahead take the room that comes free first, and hold it for a window each.
-        let index = excess - 1;
         let rounds = u32::try_from(index / self.limit).unwrap_or(u32::MAX);
         let first = ends.get(index % self.limit).copied().unwrap_or(start);
         first + WINDOW.saturating_mul(rounds).min(LONGEST_BLOCK)

@@ -18,7 +18,7 @@ use crate::limiter::Windows;
 use crate::wire::{
     BatchReserve, BatchReserved, FinishJob, GetStates, IssueTokens, IssuedTokens, JobDetail,
     JobState, JobStates, Notification, NotificationError, NotificationErrors, Notifications,
-    ScheduledJob, ScheduledJobs, Scope,
+    PageInfo, ScheduledJob, ScheduledJobs, Scope,
 };
 use crate::{cut, wire};
 
@@ -95,6 +95,30 @@ pub struct IssuedToken {
     pub expires_at: Timestamp,
 }
 
+impl Listing {
+    fn unread() -> Self {
+        Self {
+            jobs: Vec::new(),
+            queue_id: Uuid::nil(),
+            paused: false,
+            retry_after: None,
+            pages: 0,
+            complete: true,
+        }
+    }
+
+    /// Adds a page, but for the jobs that were on one before. Answers where the next page is.
+    fn take_in(&mut self, page: Page, seen: &mut BTreeSet<Uuid>) -> PageInfo {
+        let ScheduledJobs { jobs, page_info, cluster_queue } = page.content;
+        self.jobs.extend(jobs.into_iter().filter(|job| seen.insert(job.id)));
+        self.queue_id = cluster_queue.id;
+        self.paused |= cluster_queue.is_paused();
+        self.retry_after = self.retry_after.max(page.retry_after);
+        self.pages += 1;
+        page_info
+    }
+}
+
 impl StackClient {
     pub(crate) fn new(client: Client, key: &str, windows: Arc<Windows>) -> Self {
         Self { client, key: Arc::from(key), windows }
@@ -133,42 +157,28 @@ impl StackClient {
     /// # Errors
     /// That of the first page that fails: half a listing is none.
     pub async fn list_all(&self, queue_key: &str, paging: Paging) -> Result<Listing, Error> {
-        let first = self.list_page(queue_key, paging.page_limit, None).await?;
-        let mut seen: BTreeSet<Uuid> = first.content.jobs.iter().map(|job| job.id).collect();
-        let mut listing = Listing {
-            jobs: Vec::with_capacity(first.content.jobs.len()),
-            queue_id: first.content.cluster_queue.id,
-            paused: first.content.cluster_queue.is_paused(),
-            retry_after: first.retry_after,
-            pages: 1,
-            complete: true,
-        };
-        let mut info = first.content.page_info;
-        let mut left = seen.clone();
-        listing.jobs.extend(first.content.jobs.into_iter().filter(|job| left.remove(&job.id)));
-        while info.has_next_page {
+        let mut listing = Listing::unread();
+        let mut seen = BTreeSet::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let page = self.list_page(queue_key, paging.page_limit, cursor.as_deref()).await?;
+            let next = listing.take_in(page, &mut seen);
+            if !next.has_next_page {
+                return Ok(listing);
+            }
+            let broken = |words| self.list_call(queue_key, paging.page_limit, None).broken(words);
+            if next.end_cursor.is_none() {
+                return Err(broken("there is a next page, but no cursor to it"));
+            }
+            if next.end_cursor == cursor {
+                return Err(broken("the next page leads back to itself"));
+            }
             if listing.pages >= paging.max_pages {
                 listing.complete = false;
                 return Ok(listing);
             }
-            let Some(cursor) = info.end_cursor else {
-                let call = self.list_call(queue_key, paging.page_limit, None);
-                return Err(call.broken("there is a next page, but no cursor to it"));
-            };
-            let page = self.list_page(queue_key, paging.page_limit, Some(&cursor)).await?;
-            if page.content.page_info.has_next_page
-                && page.content.page_info.end_cursor.as_ref() == Some(&cursor)
-            {
-                let call = self.list_call(queue_key, paging.page_limit, None);
-                return Err(call.broken("the next page leads back to itself"));
-            }
-            listing.pages += 1;
-            listing.paused |= page.content.cluster_queue.is_paused();
-            listing.retry_after = listing.retry_after.max(page.retry_after);
-            listing.jobs.extend(page.content.jobs.into_iter().filter(|job| seen.insert(job.id)));
-            info = page.content.page_info;
+            cursor = next.end_cursor;
         }
-        Ok(listing)
     }
 
     /// Reserves jobs, or extends what this stack has reserved (B.4). `lease` is cut to whole

@@ -1,6 +1,7 @@
 //! What each failure leaves the caller to do: for a call that changes something (`reserve`) and
 //! for one that only asks (`states`).
 
+use std::io::Write;
 use std::time::Duration;
 
 use buildkite::{Client, ConfigError, Error, Options, Remedy, StackClient};
@@ -123,10 +124,13 @@ async fn a_lost_reply_may_hide_a_success() {
 }
 
 #[tokio::test]
-async fn a_finish_whose_reply_is_torn_after_its_status_is_done() {
+async fn where_only_the_status_counts_a_torn_body_is_no_failure() {
     let torn = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{";
-    let (endpoint, _requests, task) = raw(torn).await;
-    server::client(&endpoint).stack("jit").finish(id(0x1111, 1), -1, "x").await.unwrap();
+    let (endpoint, requests, task) = raw(torn).await;
+    let client = server::client(&endpoint);
+    client.stack("jit").finish(id(0x1111, 1), -1, "x").await.unwrap();
+    client.deregister("jit").await.unwrap();
+    assert_eq!(requests.lock().unwrap().len(), 2);
     task.abort();
 }
 
@@ -154,11 +158,42 @@ async fn a_slow_reply_is_an_unknown_outcome() {
 }
 
 #[tokio::test]
-async fn a_reply_without_end_is_cut_off() {
-    let server = Server::start(|_: &Seen| reply(200, &[], vec![b' '; 33 * 1024 * 1024])).await;
+async fn a_reply_that_swells_beyond_reason_is_cut_off() {
+    // 32 KiB on the wire, 33 MiB unpacked.
+    let bomb = gzip(&vec![b' '; 33 * 1024 * 1024]);
+    let server =
+        Server::start(move |_: &Seen| reply(200, &[("content-encoding", "gzip")], bomb.clone()))
+            .await;
     let error = reserve(&server.stack()).await;
     assert_eq!(error.remedy, Remedy::Unknown);
-    assert!(error.message.contains("longer than"), "{error}");
+    assert!(error.message.contains("longer than 33554432 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn a_compressed_reply_is_read() {
+    let body = gzip(golden("reserve.200.json").as_bytes());
+    let server = Server::start(move |seen: &Seen| {
+        assert!(seen.header("accept-encoding").contains("gzip"));
+        reply(200, &[("content-encoding", "gzip")], body.clone())
+    })
+    .await;
+    let batch = server.stack().reserve(&[id(0x1111, 1)], Duration::from_secs(60)).await;
+    assert_eq!(batch.into_result().unwrap().reserved, [id(0x1111, 1)]);
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn odd_fields_beside_the_message_do_not_cost_it() {
+    let body = r#"{"message":"slow down","reset":2.5,"limit":"ten","scope":7}"#;
+    let server = Server::start(move |_: &Seen| reply(429, &[], body)).await;
+    let error = reserve(&server.stack()).await;
+    assert_eq!(error.message, "slow down");
+    assert_eq!(error.retry_after, Some(Duration::from_millis(2_500)));
 }
 
 #[test]

@@ -71,10 +71,13 @@ async fn a_429_holds_its_scope_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_429_without_any_time_holds_for_a_second() {
-    let server = Server::start(|_: &Seen| reply(429, &[], r#"{"message":"slow down"}"#)).await;
-    let error = server.stack().job(id(0x1111, 1)).await.unwrap_err();
-    assert_eq!(error.retry_after, Some(Duration::from_secs(1)));
+async fn a_429_without_retry_after_holds_as_its_window_says_or_a_second() {
+    let body = r#"{"message":"slow down"}"#;
+    for (headers, waits) in [(&[][..], 1), (&[("RateLimit-Reset", "4")][..], 4)] {
+        let server = Server::start(move |_: &Seen| reply(429, headers, body)).await;
+        let error = server.stack().job(id(0x1111, 1)).await.unwrap_err();
+        assert_eq!(error.retry_after, Some(Duration::from_secs(waits)));
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! HTTPS with a private authority, and what is said when it is not trusted.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use buildkite::{Client, ConfigError, Options, Remedy};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -11,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::server::{golden, options, read_request};
+use crate::server::{TOKEN, golden, options, read_request};
 
 /// A private authority, whose certificate lies in a file.
 pub(crate) struct Authority {
@@ -61,23 +62,19 @@ pub(crate) async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -
     request
 }
 
-/// Serves HTTPS at 127.0.0.1; remembers what each handshake agreed on.
-async fn serve(acceptor: TlsAcceptor) -> (String, Arc<Mutex<Vec<String>>>, JoinHandle<()>) {
+/// Serves HTTPS at 127.0.0.1; counts the handshakes that were completed.
+async fn serve(acceptor: TlsAcceptor) -> (String, Arc<AtomicUsize>, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let endpoint = format!("https://{}/v3", listener.local_addr().expect("a bound socket"));
-    let agreed = Arc::new(Mutex::new(Vec::new()));
-    let journal = Arc::clone(&agreed);
+    let agreed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&agreed);
     let task = tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.expect("a client");
             // A client that does not trust us breaks off; that is what some tests are about.
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-            let protocol = stream.get_ref().1.alpn_protocol().unwrap_or_default().to_vec();
-            let protocol = String::from_utf8(protocol).expect("a text");
-            journal.lock().expect("no test panics here").push(protocol.clone());
-            if protocol != "h2" {
-                answer(&mut stream).await;
-            }
+            count.fetch_add(1, Ordering::Relaxed);
+            answer(&mut stream).await;
         }
     });
     (endpoint, agreed, task)
@@ -95,18 +92,42 @@ async fn a_private_authority_is_trusted_when_named() {
     let (endpoint, agreed, task) = serve(acceptor).await;
     let client = trusting(&endpoint, &authority.file());
     assert_eq!(client.token_identity().await.unwrap().organization_slug, "demo");
-    assert_eq!(*agreed.lock().unwrap(), ["http/1.1"]);
+    assert_eq!(agreed.load(Ordering::Relaxed), 1);
     task.abort();
 }
 
 #[tokio::test]
-async fn http_2_is_taken_when_offered() {
+async fn http_2_carries_many_calls_at_once_over_one_connection() {
+    const AT_ONCE: usize = 40;
     let authority = Authority::new();
     let acceptor = authority.acceptor("127.0.0.1", &["h2", "http/1.1"]);
-    let (endpoint, agreed, task) = serve(acceptor).await;
-    // This server cannot speak it: that both agreed on it is what counts.
-    trusting(&endpoint, &authority.file()).token_identity().await.unwrap_err();
-    assert_eq!(agreed.lock().unwrap()[0], "h2");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://{}/v3", listener.local_addr().unwrap());
+    // Answers nothing before all requests are there, so they must have come side by side.
+    let task = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let stream = acceptor.accept(stream).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let mut waiting = Vec::new();
+        while let Some(next) = connection.accept().await {
+            let (request, reply) = next.unwrap();
+            waiting.push((request, reply));
+            if waiting.len() < AT_ONCE {
+                continue;
+            }
+            for (request, mut reply) in waiting.drain(..) {
+                assert_eq!(request.headers()["authorization"], format!("Token {TOKEN}"));
+                let mut body = reply.send_response(axum::http::Response::new(()), false).unwrap();
+                body.send_data(golden("token.200.json").into(), true).unwrap();
+            }
+        }
+    });
+    let client = trusting(&endpoint, &authority.file());
+    let calls = (0..AT_ONCE).map(|_| client.token_identity());
+    for identity in futures_util::future::join_all(calls).await {
+        assert_eq!(identity.unwrap().organization_slug, "demo");
+    }
     task.abort();
 }
 
@@ -118,7 +139,7 @@ async fn a_stranger_is_not_sent_the_token() {
         let error = trusting(&endpoint, &file).token_identity().await.unwrap_err();
         assert_eq!((error.remedy, error.status), (Remedy::Retry, None));
         assert!(error.message.contains("certificate"), "{error}");
-        assert!(agreed.lock().unwrap().is_empty(), "no handshake was completed");
+        assert_eq!(agreed.load(Ordering::Relaxed), 0, "no handshake was completed");
         task.abort();
     }
 }

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use crate::job::Standing;
 use crate::{
-    Action, Answer, BackendName, BackendSeen, Entry, Event, Hold, JobId, Ledger, Observation, Plan,
-    Policy, QueueKey, QueuePolicy, QueueSeen, Reason, Step, Timestamp,
+    Action, Alarm, Answer, BackendName, BackendSeen, Entry, Event, FailureClass, Hold, JobId,
+    Ledger, Observation, Plan, Policy, QueueKey, QueuePolicy, QueueSeen, Reason, Step, Timestamp,
 };
 use calls::Calls;
 use place::Room;
@@ -40,6 +40,7 @@ pub fn decide(ledger: &Ledger, seen: &Observation, policy: &Policy, now: Timesta
         other_installation: None,
     };
     round.strays();
+    round.denied();
     for entry in ledger.entries.values() {
         round.hand(entry);
     }
@@ -63,6 +64,16 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
+    /// A backend that does not let us in is the operator's to mend.
+    fn denied(&mut self) {
+        for ((backend, _), cooling) in &self.ledger.cooling {
+            if cooling.failure.class == FailureClass::Denied && cooling.until > self.now {
+                let (backend, words) = (backend.clone(), cooling.failure.words.clone());
+                self.plan.alarms.push(Alarm::Denied { backend, words });
+            }
+        }
+    }
+
     fn fact(&mut self, event: Event) {
         self.plan.facts.push(event);
     }

@@ -1,0 +1,3 @@
+//! Tests of the planner from outside.
+
+mod decide;

@@ -1,1 +1,5 @@
-//! jitney
+//! Gives every Buildkite job an agent of its own, on a machine made for it, just in time. The
+//! shell around the pure core: sources, executor, journal and web; no decision is made here.
+
+pub mod clock;
+pub mod journal;

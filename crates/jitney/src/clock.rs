@@ -1,0 +1,89 @@
+//! The only clock: the wall at the start, and the monotonic time since, also of a suspended host.
+//! A clock that is set afterwards changes nothing. It decides nothing and waits for nothing.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use planner::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
+
+/// Counts on from one reading of the wall clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    wall: Timestamp,
+    since: Duration,
+}
+
+impl Clock {
+    /// Reads the wall clock, this once.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub fn start() -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::starting_at(Timestamp::ZERO.plus(wall))
+    }
+
+    /// As if the wall clock showed `wall` now: for a host whose clock is wrong.
+    #[must_use]
+    pub fn starting_at(wall: Timestamp) -> Self {
+        Self { wall, since: boottime() }
+    }
+
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.wall.plus(boottime().saturating_sub(self.since))
+    }
+
+    /// How long until `at`; nothing where it has come.
+    #[must_use]
+    pub fn until(&self, at: Timestamp) -> Duration {
+        at.since(self.now())
+    }
+}
+
+/// Time since the host was started, with the time that it was suspended: a process that was frozen
+/// knows how long.
+fn boottime() -> Duration {
+    #[cfg(target_os = "linux")]
+    let time = clock_gettime(ClockId::Boottime);
+    #[cfg(not(target_os = "linux"))]
+    let time = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(seconds, nanos)
+}
+
+/// For display, and for the wire.
+#[must_use]
+pub fn to_jiff(at: Timestamp) -> jiff::Timestamp {
+    i64::try_from(at.millis())
+        .ok()
+        .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
+        .unwrap_or(jiff::Timestamp::MAX)
+}
+
+/// Before the epoch is the epoch.
+#[must_use]
+pub fn from_jiff(at: jiff::Timestamp) -> Timestamp {
+    Timestamp::from_millis(u64::try_from(at.as_millisecond()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_on_from_where_it_was_started() {
+        let wall = Timestamp::from_millis(1_000_000);
+        let clock = Clock::starting_at(wall);
+        let (first, second) = (clock.now(), clock.now());
+        assert!(first >= wall && second >= first);
+        assert!(second.since(wall) < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn converts_both_ways() {
+        let at = Timestamp::from_millis(1_760_000_000_123);
+        assert_eq!(from_jiff(to_jiff(at)), at);
+        assert_eq!(from_jiff(jiff::Timestamp::MIN), Timestamp::ZERO);
+    }
+}

@@ -1,0 +1,157 @@
+//! The thread that writes: one commit for all that has come in meanwhile, and what could not be
+//! written is kept and tried again. It does not know what the events mean.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use planner::JobId;
+use tokio::sync::{oneshot, watch};
+
+use super::files::Lock;
+use super::store::Store;
+use super::{Batch, Closed, Kept};
+use crate::clock::Clock;
+
+/// How often a file that took no writes is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How often history is pruned.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// How many batches are kept in memory while the file takes none; then the oldest are dropped.
+const KEPT_MOST: usize = 100_000;
+
+#[derive(Debug)]
+pub(super) enum Request {
+    Append(Batch, oneshot::Sender<Kept>),
+    History(JobId, oneshot::Sender<Option<Closed>>),
+    Recent(u32, oneshot::Sender<Vec<Closed>>),
+}
+
+pub(super) struct Writer {
+    store: Store,
+    _lock: Lock,
+    keep: Duration,
+    clock: Clock,
+    full: watch::Sender<bool>,
+    waiting: VecDeque<Batch>,
+    replies: Vec<oneshot::Sender<Kept>>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        store: Store,
+        lock: Lock,
+        keep: Duration,
+        clock: Clock,
+        full: watch::Sender<bool>,
+    ) -> Self {
+        let (waiting, replies) = (VecDeque::new(), Vec::new());
+        Self { store, _lock: lock, keep, clock, full, waiting, replies }
+    }
+
+    pub(super) fn run(mut self, inbox: &Receiver<Request>) {
+        self.prune();
+        let mut prune_at = self.clock.now().plus(PRUNE_EVERY);
+        loop {
+            let patience = if self.waiting.is_empty() { PRUNE_EVERY } else { TRY_AGAIN };
+            match inbox.recv_timeout(patience) {
+                Ok(request) => self.take(request),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            while let Ok(request) = inbox.try_recv() {
+                self.take(request);
+            }
+            self.write();
+            if self.clock.now() >= prune_at {
+                self.prune();
+                prune_at = self.clock.now().plus(PRUNE_EVERY);
+            }
+        }
+        self.write();
+        if !self.waiting.is_empty() {
+            tracing::error!(
+                batches = self.waiting.len(),
+                "left without writing down the last events"
+            );
+        }
+    }
+
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Append(batch, reply) => {
+                self.waiting.push_back(batch);
+                self.replies.push(reply);
+            }
+            Request::History(job, reply) => {
+                self.write();
+                let found = self.store.history(job);
+                // Whoever asked may have left.
+                let _ = reply.send(found.unwrap_or_else(|error| {
+                    tracing::warn!(%error, %job, "failed to read the history of a job");
+                    None
+                }));
+            }
+            Request::Recent(most, reply) => {
+                self.write();
+                let found = self.store.recent(most);
+                let _ = reply.send(found.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "failed to read the history");
+                    Vec::new()
+                }));
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let was_full = *self.full.borrow();
+        let kept = match self.store.write(self.waiting.iter()) {
+            Ok(()) => {
+                self.waiting.clear();
+                if was_full {
+                    tracing::info!("the journal takes writes again; what was kept is written");
+                }
+                Kept::Written
+            }
+            Err(error) => {
+                if !was_full {
+                    tracing::error!(
+                        %error,
+                        "failed to write to the journal; nothing new is taken until it works \
+                         again, what runs goes on"
+                    );
+                }
+                self.drop_oldest();
+                Kept::InMemory
+            }
+        };
+        self.full.send_if_modified(|full| {
+            let now = kept == Kept::InMemory;
+            let changed = *full != now;
+            *full = now;
+            changed
+        });
+        for reply in self.replies.drain(..) {
+            let _ = reply.send(kept);
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if self.waiting.len() > KEPT_MOST {
+            let most = self.waiting.len() - KEPT_MOST;
+            self.waiting.drain(..most);
+            tracing::error!(batches = most, "dropped events that could not be written for long");
+        }
+    }
+
+    fn prune(&self) {
+        match self.store.prune(self.clock.now().minus(self.keep)) {
+            Ok(0) => {}
+            Ok(jobs) => tracing::debug!(jobs, "pruned the history"),
+            Err(error) => tracing::warn!(%error, "failed to prune the history"),
+        }
+    }
+}

@@ -2,4 +2,6 @@
 //! shell around the pure core: sources, executor, journal and web; no decision is made here.
 
 pub mod clock;
+pub mod config;
+pub mod host;
 pub mod journal;

@@ -1,0 +1,226 @@
+//! Queues, classes, policies and limits: what jobs may ask for, and how much of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use planner::{Bytes, Cpu, Glob, Margins, QueueKey, Shapes, SpotPolicy, UnknownTags};
+
+use super::problem::Complaint;
+use super::reading::Section;
+use super::values::{
+    boolean, count, cpu, duration_above_zero, glob, micros, one_of, reference, size, text, whole,
+};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    pub backends: Vec<String>,
+    pub tags: BTreeMap<String, String>,
+    pub unknown_tags: UnknownTags,
+    pub defaults: Shapes,
+    pub largest: Shapes,
+    pub images: Vec<Glob>,
+    pub spot: SpotPolicy,
+    pub attempts: u32,
+    pub start_timeout: Duration,
+    pub priority: i64,
+    pub share: u32,
+    pub limits: Limits,
+}
+
+/// An administrator's word over the job's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyRule {
+    pub matches: Match,
+    pub largest: Shapes,
+    pub images: Option<Vec<Glob>>,
+    pub backends: Option<Vec<String>>,
+    pub spot: Option<SpotPolicy>,
+    pub service_account: Option<String>,
+    pub limits: Limits,
+}
+
+/// What a job must be like; what is absent matches everything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Match {
+    pub pipeline: Option<Glob>,
+    pub branch: Option<Glob>,
+    pub queue: Option<Glob>,
+    pub fork: Option<bool>,
+    pub pull_request: Option<bool>,
+    pub author: Option<Glob>,
+}
+
+/// None: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub machines: Option<u32>,
+    pub cpu: Option<Cpu>,
+    pub memory: Option<Bytes>,
+    /// In millionths of the prices' currency.
+    pub cost_micros_per_hour: Option<u64>,
+    /// In millionths of the prices' currency.
+    pub leak_bond_micros: Option<u64>,
+}
+
+/// Which spellings mean which policy on interruptible machines.
+pub(super) const SPOT: [(&str, SpotPolicy); 4] = [
+    ("allow", SpotPolicy::Allow),
+    ("prefer", SpotPolicy::Prefer),
+    ("require", SpotPolicy::Require),
+    ("never", SpotPolicy::Never),
+];
+
+impl Queue {
+    pub(super) fn read(section: &Section<'_>, backends: &[String]) -> Self {
+        let known = section.list("backends", reference("backend", backends));
+        if section.is_empty("backends") {
+            section.missing(
+                "backends",
+                "name the backends that may make its machines: backends: [here]",
+            );
+        }
+        Self {
+            backends: known.unwrap_or_default(),
+            tags: section.texts("tags", |_, value| text(value)),
+            unknown_tags: section.or(
+                "unknown_tags",
+                "wait",
+                one_of([("wait", UnknownTags::Wait), ("fail", UnknownTags::Fail)]),
+            ),
+            defaults: section.within("defaults", read_defaults),
+            largest: section.within("largest", read_largest),
+            images: section.list("images", glob).unwrap_or_default(),
+            spot: section.or("spot", "allow", one_of(SPOT)),
+            attempts: section.or("attempts", "3", whole(1, 100)),
+            start_timeout: section.or("start_timeout", "5m", start_timeout),
+            priority: section.or("priority", "0", whole(-1_000_000, 1_000_000)),
+            share: section.or("share", "1", whole(1, 1_000_000)),
+            limits: section.within("limits", Limits::read),
+        }
+    }
+}
+
+/// A reservation and a job's token live for an hour at most, and have to outlive the start.
+fn start_timeout(text: &str) -> Result<Duration, Complaint> {
+    const MOST: Duration = Duration::from_secs(3600);
+    let margin = Margins::default().lease;
+    let timeout = duration_above_zero(text)?;
+    if timeout.saturating_add(margin) <= MOST {
+        return Ok(timeout);
+    }
+    let (margin, most) = (margin.as_secs(), MOST.saturating_sub(margin).as_secs() / 60);
+    Err(Complaint::new(
+        format!(
+            "{text} with a margin of {margin}s is more than the 3600s that Buildkite's reservations and job tokens live"
+        ),
+        format!("write {most}m or less"),
+    ))
+}
+
+/// What jobs get that do not say.
+fn read_defaults(section: &Section<'_>) -> Shapes {
+    let mut shapes = read_largest(section);
+    for word in ["disk-type", "family", "gpu", "image", "zone", "region"] {
+        if let Some(value) = section.get(word, text) {
+            shapes.words.insert(word.to_owned(), value);
+        }
+    }
+    if let Some(arch) = section.get("arch", arch) {
+        shapes.words.insert("arch".to_owned(), arch);
+    }
+    if let Some(spot) = section.get("spot", spot_word) {
+        shapes.words.insert("spot".to_owned(), spot);
+    }
+    shapes
+}
+
+/// What is measured, and therefore has a largest value.
+fn read_largest(section: &Section<'_>) -> Shapes {
+    Shapes {
+        cpu: section.get("cpu", cpu),
+        memory: section.get("memory", size),
+        disk: section.get("disk", size),
+        local_ssd: section.get("local-ssd", whole(0, 64)),
+        time: section.get("time", duration_above_zero),
+        words: BTreeMap::new(),
+    }
+}
+
+fn arch(text: &str) -> Result<String, Complaint> {
+    one_of([("amd64", "amd64"), ("arm64", "arm64")])(text).map(str::to_owned)
+}
+
+fn spot_word(text: &str) -> Result<String, Complaint> {
+    one_of(SPOT.map(|(word, _)| (word, word)))(text).map(str::to_owned)
+}
+
+/// A class is a set of tags; they are checked here and kept as they are written, for the planner
+/// reads them as it reads a job's own.
+pub(super) fn read_class(section: &Section<'_>) -> BTreeMap<String, String> {
+    let mut tags = BTreeMap::new();
+    let mut word = |key: &'static str, check: &dyn Fn(&str) -> Result<(), Complaint>| {
+        if let Some(value) = section.get(key, |value| check(value).map(|()| value.to_owned())) {
+            tags.insert(key.to_owned(), value);
+        }
+    };
+    word("cpu", &|value| cpu(value).map(drop));
+    word("memory", &|value| size(value).map(drop));
+    word("disk", &|value| size(value).map(drop));
+    word("local-ssd", &|value| whole(0, 64)(value).map(drop));
+    word("time", &|value| duration_above_zero(value).map(drop));
+    word("arch", &|value| arch(value).map(drop));
+    word("spot", &|value| spot_word(value).map(drop));
+    for key in ["disk-type", "family", "gpu", "image", "zone", "region"] {
+        word(key, &|_| Ok(()));
+    }
+    tags
+}
+
+impl PolicyRule {
+    pub(super) fn read(section: &Section<'_>, backends: &[String]) -> Self {
+        let matches = section.maybe("match", |section| Match {
+            pipeline: section.get("pipeline", glob),
+            branch: section.get("branch", glob),
+            queue: section.get("queue", glob),
+            fork: section.get("fork", boolean),
+            pull_request: section.get("pull_request", boolean),
+            author: section.get("author", glob),
+        });
+        if matches.is_none() {
+            section.missing("match", "say which jobs are meant, or match: {} for all of them");
+        }
+        Self {
+            matches: matches.unwrap_or_default(),
+            largest: section.within("largest", read_largest),
+            images: section.list("images", glob),
+            backends: section.list("backends", reference("backend", backends)),
+            spot: section.get("spot", one_of(SPOT)),
+            service_account: section.get("service_account", text),
+            limits: section.within("limits", Limits::read),
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        Self {
+            machines: section.get("machines", count),
+            cpu: section.get("cpu", cpu),
+            memory: section.get("memory", size),
+            cost_micros_per_hour: section.get("cost_per_hour", micros),
+            leak_bond_micros: section.get("leak_bond", micros),
+        }
+    }
+}
+
+/// The key of a queue in Buildkite.
+pub(super) fn queue_key(name: &str, section: &Section<'_>) -> QueueKey {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || !name.chars().all(fits) {
+        section.complain_here(Complaint::new(
+            "is not the key of a queue",
+            "write the queue's key as Buildkite shows it: letters, digits, dashes and underscores",
+        ));
+    }
+    QueueKey::new(name)
+}

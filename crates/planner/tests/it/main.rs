@@ -1,3 +1,0 @@
-//! Tests of the planner from outside.
-
-mod decide;

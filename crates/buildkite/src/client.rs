@@ -14,7 +14,7 @@ use reqwest::{Certificate, Method, Url};
 
 use crate::error::{ConfigError, Error, Remedy};
 use crate::exchange::{Call, Reply, number, seconds, segment};
-use crate::limiter::Windows;
+use crate::limiter::{MOST_IN_FLIGHT, Windows};
 use crate::proxies::Proxies;
 use crate::stack::StackClient;
 use crate::token::{Token, TokenSource};
@@ -67,9 +67,6 @@ impl Default for Timeouts {
 /// Idle connections are closed before a server or balancer (often after 60 s) closes them under
 /// a request.
 const IDLE: Duration = Duration::from_secs(45);
-/// HTTP/1.1 connections kept for the next burst; with HTTP/2 there is one.
-const MOST_IDLE: usize = 32;
-
 /// Makes rustls use ring, once per process. Does nothing when a provider is installed already.
 pub fn install_crypto_provider() {
     // An error says that somebody was faster, which is as good.
@@ -289,7 +286,8 @@ fn build_http(endpoint: &Url, options: &Options) -> Result<reqwest::Client, Conf
         .connect_timeout(options.timeouts.connect)
         .timeout(options.timeouts.request)
         .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(MOST_IDLE)
+        // What one burst opened serves the next; with HTTP/2 there is one connection.
+        .pool_max_idle_per_host(MOST_IN_FLIGHT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(20))
         .http2_keep_alive_timeout(Duration::from_secs(10));

@@ -21,6 +21,9 @@ use crate::wire::Scope;
 const WINDOW: Duration = Duration::from_millis(1_020);
 /// A request that was not answered this long after its sending has arrived long ago, or never will.
 const TRANSIT: Duration = Duration::from_secs(2);
+/// Requests of one scope that are on their way at once: over HTTP/1.1 each needs a connection, and
+/// with 50 ms to Buildkite these already make 1,280 a second.
+pub(crate) const MOST_IN_FLIGHT: usize = 64;
 /// The longest wait that we let a server impose with one reply.
 const LONGEST_BLOCK: Duration = Duration::from_secs(300);
 
@@ -68,6 +71,7 @@ struct State {
     limit: usize,
     counted: Vec<Counted>,
     next_id: u64,
+    in_flight: usize,
     blocked_until: Option<Instant>,
 }
 
@@ -87,6 +91,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let until = Instant::now() + WINDOW;
         let mut state = self.window.state();
+        state.in_flight -= 1;
         if let Some(counted) = state.counted.iter_mut().find(|counted| counted.id == self.id) {
             counted.until = counted.until.min(until);
         }
@@ -162,11 +167,16 @@ impl Window {
 impl State {
     /// Counts a request that is sent now, or says when to ask again.
     fn take(&mut self, now: Instant) -> Result<u64, Instant> {
+        if self.in_flight >= MOST_IN_FLIGHT {
+            // One that comes back wakes who waits; this is only how often to look without that.
+            return Err(now + TRANSIT);
+        }
         self.counted.retain(|counted| counted.until > now);
         let free_at = self.free_at(now, 0);
         if free_at > now {
             return Err(free_at);
         }
+        self.in_flight += 1;
         Ok(self.count(now + TRANSIT + WINDOW))
     }
 

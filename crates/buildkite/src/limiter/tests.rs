@@ -60,6 +60,8 @@ async fn no_second_at_the_server_holds_more_than_the_limit() {
     }
     let (most, _) = burst(Scope::FinishJob, 450, 900, 7).await;
     assert!(most <= 100, "{most}");
+    let (most, _) = burst(Scope::ShowJob, 3_000, 40, 8).await;
+    assert!(most > 900 && most <= 1_000, "{most}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,6 +90,25 @@ async fn a_call_that_hangs_holds_its_place_for_a_bounded_time() {
     let permit = window.acquire().await;
     assert!(started.elapsed() - (TRANSIT + WINDOW) <= Duration::from_millis(2));
     drop((permit, hanging));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_burst_opens_connections_without_end() {
+    let window = window(Scope::ShowJob);
+    let mut on_their_way = Vec::new();
+    for _ in 0..MOST_IN_FLIGHT {
+        on_their_way.push(window.acquire().await);
+    }
+    let started = Instant::now();
+    let next = tokio::spawn({
+        let window = Arc::clone(&window);
+        async move { drop(window.acquire().await) }
+    });
+    advance(Duration::from_secs(60)).await;
+    assert!(!next.is_finished(), "there is room in the window, and all are still out");
+    on_their_way.pop();
+    next.await.unwrap();
+    assert_eq!(started.elapsed(), Duration::from_secs(60), "it went as soon as one was back");
 }
 
 #[tokio::test(start_paused = true)]

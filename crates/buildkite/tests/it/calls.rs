@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::response::Response;
 use buildkite::wire::{JobState, Notification};
 use buildkite::{Remedy, StackClient};
+use futures_util::future::join_all;
 use secrecy::ExposeSecret;
 
 use crate::golden::{id, registration};
@@ -215,4 +216,10 @@ async fn many_calls_share_a_few_connections() {
     }
     assert_eq!(server.seen().len(), 50);
     assert_eq!(server.connections(), 1);
+
+    let at_once = (0..600).map(|_| stack.job(id(0x1111, 1)));
+    for job in join_all(at_once).await {
+        job.unwrap();
+    }
+    assert!(server.connections() <= 100, "{} connections", server.connections());
 }

@@ -2,4 +2,17 @@
 //! told, enforces the deadline, meters it and writes down how it ended. It knows nothing of who
 //! made the machine; its orders and its report are files in the machine's own directory.
 
+pub mod account;
+mod agent;
+pub mod cgroup;
+mod clock;
+pub mod place;
 pub mod report;
+mod run;
+mod signals;
+mod tail;
+mod tree;
+mod watch;
+
+pub use run::run;
+pub use tree::{Remains, Unkillable, kill_remains};

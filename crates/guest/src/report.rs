@@ -27,6 +27,16 @@ pub struct Orders {
     pub env: BTreeMap<String, String>,
     /// The agent and everything below it is stopped at this moment at the latest.
     pub deadline: Timestamp,
+    /// The same counted from the guest's start. The lesser of both holds at the start; from then on
+    /// only time that passes counts, however the wall clock is set.
+    #[serde(default)]
+    pub lifetime_s: Option<u64>,
+    /// From the order to stop until everything that is still alive is killed. The agent gives its
+    /// job 10 s by default, so less than that takes the agent's last words away.
+    #[serde(default = "default_grace_s")]
+    pub grace_s: u64,
+    #[serde(default)]
+    pub token_by: TokenBy,
     /// Run the agent as this user (needs root).
     #[serde(default)]
     pub user: Option<String>,
@@ -38,6 +48,22 @@ pub struct Orders {
     /// Whether to refuse to run when the limits cannot be enforced.
     #[serde(default)]
     pub isolate: Isolate,
+}
+
+fn default_grace_s() -> u64 {
+    15
+}
+
+/// How the agent gets its token. It is never an argument and never a file that stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenBy {
+    /// `BUILDKITE_AGENT_TOKEN`; agents from 3.133 on take it out of their environment themselves.
+    #[default]
+    Environment,
+    /// A configuration that the agent reads from a pipe: for agents that would leave the token in
+    /// their environment, where the job can read it. `agent_config` goes through the same pipe.
+    Config,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

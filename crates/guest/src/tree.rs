@@ -1,0 +1,173 @@
+//! Killing everything of a machine: what is below the guest while it lives, and what is left of
+//! a machine whose guest is gone. It reads `/proc`; it does not know why anything has to die.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cgroup::Groups;
+use crate::clock;
+use crate::place::{Place, read_json};
+
+/// The variable by which processes of a machine are known: its value is the machine's directory.
+pub(crate) const MARK: &str = "JITNEY_MACHINE";
+
+/// How long the kernel may take to end what was killed; longer means that it hangs in a device.
+const LONGEST_DEATH: Duration = Duration::from_secs(10);
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(5);
+
+/// Processes that could not be killed.
+#[derive(Debug, thiserror::Error)]
+#[error("{} still alive after being killed: {pids:?}", self.pids.len())]
+pub struct Unkillable {
+    pub pids: Vec<i32>,
+}
+
+/// Kills all that `find` finds, again and again until it finds nothing: what is killed may have
+/// forked just before. `reap` is called between the rounds.
+pub(crate) fn kill_all(
+    find: impl Fn() -> Vec<i32>,
+    mut reap: impl FnMut(),
+) -> Result<(), Unkillable> {
+    let until = clock::since_boot() + LONGEST_DEATH;
+    loop {
+        reap();
+        let pids = find();
+        if pids.is_empty() {
+            return Ok(());
+        }
+        if clock::since_boot() > until {
+            return Err(Unkillable { pids });
+        }
+        for pid in &pids {
+            if let Some(pid) = Pid::from_raw(*pid) {
+                // Gone meanwhile is what we want; not permitted shows in the next round.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        reap();
+        std::thread::sleep(BETWEEN_ROUNDS);
+    }
+}
+
+/// CPU seconds of all children that were reaped, and of theirs: for hosts without control groups.
+pub(crate) fn cpu_of_children() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    // Fields 16 and 17 of the line, counted from 1; the state is number 3.
+    let fields: Vec<u64> =
+        rest.split_whitespace().skip(13).take(2).filter_map(|field| field.parse().ok()).collect();
+    let [user, system] = fields[..] else { return None };
+    let tick =
+        Duration::from_secs(1) / u32::try_from(rustix::param::clock_ticks_per_second()).ok()?;
+    Some((tick * u32::try_from(user + system).ok()?).as_secs_f64())
+}
+
+/// Everything below this process, zombies apart: a subreaper is the parent of all that was left.
+pub(crate) fn below_us() -> Vec<i32> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    descendants(&processes(), &BTreeSet::from([own]))
+}
+
+/// Kills what a dead guest has left behind, and removes its control groups. Only to be called by
+/// who holds the machine's lock.
+pub fn kill_remains(place: &Place) -> Result<(), Remains> {
+    let groups: Groups = read_json(&place.cgroups())?.unwrap_or_default();
+    groups.kill();
+    kill_all(|| remains(place, &groups), || {})?;
+    groups.remove()?;
+    Ok(())
+}
+
+/// Why a machine's remains could not be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum Remains {
+    #[error(transparent)]
+    Unkillable(#[from] Unkillable),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// What belongs to the machine: by control group, by the mark in its environment; and all that
+/// is below one of those. (Not by working in its directory: so does whoever takes a look.)
+fn remains(place: &Place, groups: &Groups) -> Vec<i32> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let all = processes();
+    let mut roots: BTreeSet<i32> = groups.members().into_iter().collect();
+    roots.extend(all.keys().filter(|pid| belongs(**pid, place.dir())));
+    roots.remove(&own);
+    let mut found: BTreeSet<i32> = descendants(&all, &roots).into_iter().collect();
+    found.extend(roots.iter().filter(|pid| all.contains_key(*pid)));
+    found.remove(&own);
+    found.into_iter().collect()
+}
+
+fn belongs(pid: i32, dir: &Path) -> bool {
+    let proc = Path::new("/proc").join(pid.to_string());
+    let Ok(environ) = fs::read(proc.join("environ")) else { return false };
+    let mark = [MARK.as_bytes(), b"=", dir.as_os_str().as_bytes()].concat();
+    environ.split(|byte| *byte == 0).any(|one| one == mark)
+}
+
+/// Parent by process, of all that are alive.
+fn processes() -> BTreeMap<i32, i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some((pid, parent_of(&stat)?))
+    })
+    .collect()
+}
+
+/// The parent in a line of `/proc/<pid>/stat`; `None` for what is dead.
+fn parent_of(stat: &str) -> Option<i32> {
+    // The name may hold anything, a closing parenthesis too; the last one ends it.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(parent)
+}
+
+fn descendants(all: &BTreeMap<i32, i32>, roots: &BTreeSet<i32>) -> Vec<i32> {
+    let mut found: BTreeSet<i32> = BTreeSet::new();
+    loop {
+        let more: Vec<i32> = all
+            .iter()
+            .filter(|(pid, parent)| {
+                !roots.contains(pid)
+                    && !found.contains(pid)
+                    && (roots.contains(parent) || found.contains(parent))
+            })
+            .map(|(pid, _)| *pid)
+            .collect();
+        if more.is_empty() {
+            return found.into_iter().collect();
+        }
+        found.extend(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_hide_the_parent() {
+        assert_eq!(parent_of("12 (a) R 9) S 7 12 12 0 -1"), Some(7));
+        assert_eq!(parent_of("12 (gone) Z 7 12"), None);
+        assert_eq!(parent_of("12 gone"), None);
+    }
+
+    #[test]
+    fn descendants_are_found_however_deep_and_in_any_order() {
+        let all = [(2, 9), (9, 5), (5, 1), (7, 1), (8, 2)].into();
+        assert_eq!(descendants(&all, &[5].into()), [2, 8, 9]);
+        assert_eq!(descendants(&all, &[6].into()), Vec::<i32>::new());
+    }
+}

@@ -121,14 +121,13 @@ pub(crate) struct Words {
 }
 
 /// Reads a refusal's body leniently: what is odd about its other fields does not cost the message.
-pub(crate) fn words(body: &[u8], location: Option<&str>) -> Words {
-    let parsed = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+pub(crate) fn words(body: &str, location: Option<&str>) -> Words {
+    let parsed = serde_json::from_str::<serde_json::Value>(body).unwrap_or_default();
     if let Some(message) = parsed.get("message").and_then(serde_json::Value::as_str) {
         let reset = parsed.get("reset").and_then(serde_json::Value::as_f64);
         return Words { message: message.to_owned(), from_api: true, reset };
     }
-    let text = String::from_utf8_lossy(body);
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = body.split_whitespace().collect::<Vec<_>>().join(" ");
     let message = match location {
         Some(location) => format!("redirected to {location}: is the endpoint right?"),
         None if text.is_empty() => "empty reply, not from the API".to_owned(),

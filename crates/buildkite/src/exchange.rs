@@ -126,6 +126,8 @@ impl Call<'_> {
         let location = headers.get("location").and_then(|value| value.to_str().ok());
         // The status stands, however much of its words can be read.
         let (body, _) = read(response, LONGEST_REFUSAL).await;
+        // Before anything is cut: half a token must not show either.
+        let body = token.redact(&String::from_utf8_lossy(&body));
         let words = error::words(&body, location);
         if status == 401 {
             client.token().forget();

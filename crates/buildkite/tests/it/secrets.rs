@@ -74,6 +74,20 @@ async fn job_tokens_and_environments_are_not_printed() {
 }
 
 #[tokio::test]
+async fn no_half_of_a_token_is_left_where_a_message_is_cut() {
+    for before in 170..200 {
+        let server = Server::start(move |seen: &Seen| {
+            let echo = seen.header("authorization");
+            reply(502, &[], format!("{}{echo}{}", "x".repeat(before), "y".repeat(300)))
+        })
+        .await;
+        let options = Options { token: fixed(PLANTED), ..options(&server.endpoint) };
+        let error = Client::new(options).unwrap().token_identity().await.unwrap_err();
+        assert!(!error.message.contains("bkct"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_reply_that_cannot_be_read_is_not_repeated() {
     // serde would say: invalid type: string "bkjat_PLANTED", expected …
     let body = r#"{"job_acquisition_tokens":"bkjat_PLANTED","not_issued":[]}"#;

@@ -1,12 +1,223 @@
-//! One look at a listed job: is it ours, what does it get, and where could that be made?
+//! One look at a listed job: is it ours, what does it get, and where could that be made? The same
+//! look serves the dispatcher and whoever only wants to know. What is to be done about it, and
+//! when, is decided elsewhere.
+
+mod law;
+mod tags;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::{Foreign, JobRow, Policy, Verdict};
+use self::law::Law;
+use self::tags::{Asked, invalid};
+use crate::offer::{Misfit, misfits, offer};
+use crate::shape::{Wish, Word, nearest, shown_pair};
+use crate::words::crop;
+use crate::{
+    BackendName, Bytes, Cpu, Foreign, Invalid, JobRow, Offer, Policy, QueueKey, QueuePolicy,
+    Request, Shape, Verdict,
+};
+
+/// What a job gets where neither it nor its queue says anything. Six hours is what other systems
+/// give a job, and it bounds what a forgotten one costs.
+const CPU: Cpu = Cpu::from_millis(1000);
+const MEMORY: Bytes = Bytes::gib(2);
+const TIME: Duration = Duration::from_secs(6 * 3600);
+
+/// Everything that is to be said about some tags: what `jitney plan` shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explained {
+    /// With class, defaults and policy applied; or why there is none.
+    pub shape: Result<Shape, Refusal>,
+    /// In order of preference; empty: nothing makes such a machine.
+    pub offers: Vec<Offer>,
+    /// Backends of the queue that do not offer it, each with a sentence.
+    pub exclusions: Vec<(BackendName, String)>,
+    /// Indices of the policies that match.
+    pub policies: Vec<usize>,
+    /// The agent's tags beside the shape's words.
+    pub tags: Vec<String>,
+}
+
+/// Why there is no shape.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// For us, and wrong.
+    Invalid(Invalid),
+    /// Not for us.
+    Foreign(Foreign),
+}
 
 /// The verdict on one row under this policy; the same for the same row and policy.
 #[must_use]
 pub fn assess(row: &Arc<JobRow>, policy: &Policy) -> Verdict {
-    let _ = policy;
-    Verdict::Foreign(Foreign::OtherQueue { queue: row.queue.to_string() })
+    let sought = Sought::new(&row.rules, &row.queue, &row.pipeline, &row.branch, policy);
+    match sought.and_then(Sought::look) {
+        Err(Refusal::Foreign(foreign)) => Verdict::Foreign(foreign),
+        Err(Refusal::Invalid(invalid)) => Verdict::Invalid(invalid),
+        Ok(found) if found.offers.is_empty() => Verdict::Invalid(Invalid::NoOffer {
+            shape: found.shape.to_string(),
+            why: found.sentences().map(|(_, why)| why).collect(),
+        }),
+        Ok(Found { shape, offers, policies, tags, misfits: _ }) => {
+            Verdict::Ours(Arc::new(Request { shape, offers, policies, tags }))
+        }
+    }
+}
+
+/// The same look at tags that no job has yet, with every backend's word. `rules` are `key=value`
+/// texts.
+#[must_use]
+pub fn explain_offers(
+    rules: &[String],
+    queue: &QueueKey,
+    pipeline: &str,
+    branch: &str,
+    policy: &Policy,
+) -> Explained {
+    match Sought::new(rules, queue, pipeline, branch, policy).and_then(Sought::look) {
+        Ok(found) => Explained {
+            exclusions: found.sentences().collect(),
+            shape: Ok(found.shape),
+            offers: found.offers,
+            policies: found.policies,
+            tags: found.tags,
+        },
+        Err(refusal) => Explained {
+            shape: Err(refusal),
+            offers: Vec::new(),
+            exclusions: Vec::new(),
+            policies: Vec::new(),
+            tags: Vec::new(),
+        },
+    }
+}
+
+/// A job's tags, where it comes from, and all that the administrator says about it.
+struct Sought<'a> {
+    rules: &'a [String],
+    queue: &'a QueuePolicy,
+    law: Law<'a>,
+    policy: &'a Policy,
+}
+
+/// What comes of it.
+struct Found {
+    shape: Shape,
+    offers: Vec<Offer>,
+    misfits: Vec<(BackendName, Vec<Misfit>)>,
+    policies: Vec<usize>,
+    tags: Vec<String>,
+}
+
+impl Found {
+    fn sentences(&self) -> impl Iterator<Item = (BackendName, String)> {
+        self.misfits.iter().map(|(name, misfits)| {
+            let sentences: Vec<String> =
+                misfits.iter().map(|misfit| misfit.sentence(name, &self.shape)).collect();
+            (name.clone(), sentences.join(" "))
+        })
+    }
+}
+
+impl<'a> Sought<'a> {
+    fn new(
+        rules: &'a [String],
+        key: &'a QueueKey,
+        pipeline: &str,
+        branch: &str,
+        policy: &'a Policy,
+    ) -> Result<Self, Refusal> {
+        let Some(queue) = policy.queues.get(key) else {
+            return Err(Refusal::Foreign(Foreign::OtherQueue { queue: key.to_string() }));
+        };
+        let law = Law::new(policy, key, queue, pipeline, branch);
+        Ok(Self { rules, queue, law, policy })
+    }
+
+    fn look(self) -> Result<Found, Refusal> {
+        let (own, tags) = tags::read(self.rules, self.law.key, self.queue)?;
+        let shape = self.shape(own).map_err(Refusal::Invalid)?;
+        let mut offers = Vec::new();
+        let mut unfit = Vec::new();
+        for name in &self.queue.backends {
+            let why = match (self.law.forbids(name), self.policy.backends.get(name)) {
+                (Some(misfit), _) => vec![misfit],
+                (None, None) => vec![Misfit::NotConfigured],
+                (None, Some(backend)) => misfits(&shape, backend),
+            };
+            if why.is_empty() {
+                offers.push(offer(&shape, name));
+            } else {
+                unfit.push((name.clone(), why));
+            }
+        }
+        // Stable: at equal price the queue's order decides.
+        offers.sort_by_key(|offer| offer.price_micros_per_hour);
+        Ok(Found { shape, offers, misfits: unfit, policies: self.law.matching, tags })
+    }
+
+    /// The job's own words, then its class, then the queue's defaults, then ours; all of it within
+    /// what the administrator allows.
+    fn shape(&self, own: Wish<'_>) -> Result<Shape, Invalid> {
+        let mut default = Wish::default();
+        for (word, value) in &self.queue.defaults.words {
+            take(&mut default, word, value)?;
+        }
+        let class = match own.class.or(default.class) {
+            Some(name) => self.class(name)?,
+            None => Wish::default(),
+        };
+        let asked = Asked { rules: self.rules, class: own.class, wish: own.or(class) };
+        let (wish, law, typed) = (&asked.wish, &self.law, &self.queue.defaults);
+        let texts = |value: Option<&str>| value.map(Arc::from);
+        Ok(Shape {
+            cpu: law.cpu(&asked, typed.cpu.or(default.cpu).unwrap_or(CPU))?,
+            memory: law.memory(&asked, typed.memory.or(default.memory).unwrap_or(MEMORY))?,
+            disk: law.disk(&asked, typed.disk.or(default.disk))?,
+            disk_type: texts(wish.disk_type.or(default.disk_type)),
+            local_ssds: law
+                .local_ssds(&asked, typed.local_ssd.or(default.local_ssds).unwrap_or(0))?,
+            arch: wish.arch.or(default.arch),
+            families: wish
+                .family
+                .or(default.family)
+                .map(|list| list.split(',').map(|family| family.trim().into()).collect())
+                .unwrap_or_default(),
+            gpu: texts(wish.gpu.or(default.gpu)),
+            image: texts(law.image(&asked, default.image)?),
+            spot: law.spot(&asked, default.spot)?,
+            time: law.time(&asked, typed.time.or(default.time).unwrap_or(TIME))?,
+            zone: texts(wish.zone.or(default.zone)),
+            region: texts(wish.region.or(default.region)),
+        })
+    }
+
+    fn class(&self, name: &str) -> Result<Wish<'a>, Invalid> {
+        let classes = &self.policy.classes;
+        let Some(words) = classes.get(name) else {
+            let known: Vec<&str> = classes.keys().map(String::as_str).collect();
+            let remedy = match (nearest(name, known.iter().copied()), known.is_empty()) {
+                (Some(near), _) => format!("did you mean class: {near}?"),
+                (None, true) => "no classes are configured; write cpu and memory instead".into(),
+                (None, false) => format!("write class: {}", crop(&known.join(" or "), 200)),
+            };
+            let problem = "there is no class of this name".to_string();
+            return Err(invalid(shown_pair("class", name), problem, remedy));
+        };
+        let mut wish = Wish::default();
+        for (word, value) in words {
+            take(&mut wish, word, value)?;
+        }
+        Ok(wish)
+    }
+}
+
+/// A word of the configuration's. It was checked there; one that does not parse all the same is
+/// said as it is, and words that are none stand for nothing.
+fn take<'a>(wish: &mut Wish<'a>, word: &str, value: &'a str) -> Result<(), Invalid> {
+    match Word::from_name(word) {
+        Some(word) => wish.set(word, value).map_err(Invalid::Tag),
+        None => Ok(()),
+    }
 }

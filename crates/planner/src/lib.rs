@@ -16,7 +16,7 @@ mod shape;
 mod time;
 mod words;
 
-pub use assess::assess;
+pub use assess::{Explained, Refusal, assess, explain_offers};
 pub use decide::decide;
 pub use event::{Adoption, CreateOutcome, Event, Failure, FailureClass, FinishOutcome};
 pub use ids::{BackendName, JobId, MachineName, QueueKey};
@@ -34,5 +34,8 @@ pub use policy::{
     Arch, BackendKind, BackendPolicy, Glob, Limits, Margins, Policy, QueuePolicy, Rule, Shapes,
     SpotPolicy, UnknownTags,
 };
-pub use shape::{Bytes, Cpu, Shape, SizeError, TagError, Tags, parse_duration, parse_size};
+pub use shape::{
+    Bytes, Cpu, Rate, Shape, SizeError, TagError, check_tag, parse_count, parse_cpu,
+    parse_duration, parse_rate, parse_size, spell_duration, spell_size,
+};
 pub use time::Timestamp;

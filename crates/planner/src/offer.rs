@@ -1,9 +1,13 @@
-//! An offer: one concrete way to satisfy a shape.
+//! An offer: one concrete way to satisfy a shape. Which backends make one is in `fit`.
 
+mod fit;
+
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::fit::{Misfit, misfits, offer};
 use crate::{BackendName, Bytes, Cpu};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,4 +33,16 @@ pub enum Spot {
     Prefer,
     Require,
     Never,
+}
+
+/// The word that a job writes.
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allow",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::Never => "never",
+        })
+    }
 }

@@ -1,6 +1,7 @@
 //! What the operator wants, parsed once from the configuration: later code cannot meet a bad value.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,7 +134,7 @@ pub struct BackendPolicy {
     pub limits: Limits,
     /// What it has in all; counts like a limit, but is said in other words.
     pub capacity: Limits,
-    /// The largest single machine, where that is less than the capacity.
+    /// The only one that it has, where that is known.
     pub arch: Option<Arch>,
     /// Names that a job may ask for as `image`, where the backend has images.
     pub images: Vec<Glob>,
@@ -149,11 +150,34 @@ pub enum BackendKind {
     CloudRun,
 }
 
+/// The word that stands in the configuration.
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "process",
+            Self::Http => "http",
+            Self::Kubernetes => "kubernetes",
+            Self::Gce => "gce",
+            Self::CloudRun => "cloud-run",
+        })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arch {
     Amd64,
     Arm64,
+}
+
+/// The word that a job writes.
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        })
+    }
 }
 
 /// The times that the core reckons with. One place, so that tests and the simulation can shorten them.

@@ -1,4 +1,9 @@
-//! What a job asks for: the words of a shape, their units, and how tags are read into one.
+//! What a job asks for: the words of a shape, their units, and how tags are read into one. What a
+//! job may have, and where, is decided elsewhere.
+
+mod units;
+mod wish;
+mod word;
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,6 +11,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::units::{
+    Rate, parse_count, parse_cpu, parse_duration, parse_rate, parse_size, spell_duration,
+    spell_size,
+};
+pub use self::wish::check_tag;
+pub(crate) use self::wish::{Wish, shown_pair};
+pub(crate) use self::word::{Word, nearest, nearest_tag};
 use crate::Spot;
 use crate::policy::Arch;
 
@@ -70,10 +82,10 @@ impl fmt::Display for Bytes {
         for (unit, shift) in UNITS {
             let one = 1_u64 << shift;
             if self.0 >= one {
-                let tenths = self.0.saturating_mul(10) >> shift;
-                return match tenths % 10 {
-                    0 => write!(f, "{} {unit}", tenths / 10),
-                    tenth => write!(f, "{}.{tenth} {unit}", tenths / 10),
+                let whole = self.0 >> shift;
+                return match ((self.0 & (one - 1)) * 10) >> shift {
+                    0 => write!(f, "{whole} {unit}"),
+                    tenth => write!(f, "{whole}.{tenth} {unit}"),
                 };
             }
         }
@@ -101,11 +113,39 @@ pub struct Shape {
     pub region: Option<Arc<str>>,
 }
 
-/// The agent tags of one job, split into the shape's words and the rest.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tags {
-    /// In the order of the rules.
-    pub pairs: Vec<(String, String)>,
+/// `64 vCPU, 64 GiB, arm64, 2 local SSDs, spot require`: what was asked for, without what is usual.
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} vCPU, {}", self.cpu, self.memory)?;
+        if let Some(disk) = self.disk {
+            write!(f, ", {disk} disk")?;
+        }
+        if let Some(disk_type) = &self.disk_type {
+            write!(f, ", {disk_type}")?;
+        }
+        match self.local_ssds {
+            0 => {}
+            1 => write!(f, ", 1 local SSD")?,
+            count => write!(f, ", {count} local SSDs")?,
+        }
+        if let Some(arch) = self.arch {
+            write!(f, ", {arch}")?;
+        }
+        for (index, family) in self.families.iter().enumerate() {
+            write!(f, "{}{family}", if index == 0 { ", " } else { " or " })?;
+        }
+        let names =
+            [("gpu ", &self.gpu), ("image ", &self.image), ("", &self.zone), ("", &self.region)];
+        for (what, name) in names {
+            if let Some(name) = name {
+                write!(f, ", {what}{name}")?;
+            }
+        }
+        match self.spot {
+            Spot::Allow => Ok(()),
+            Spot::Prefer | Spot::Require | Spot::Never => write!(f, ", spot {}", self.spot),
+        }
+    }
 }
 
 /// What is wrong with one tag: which, why, and what would be right.
@@ -116,19 +156,39 @@ pub struct TagError {
     pub remedy: String,
 }
 
-/// Why a text is not a size or a duration.
+/// Why a text is not a size, a duration, a rate or a number. Both parts are fragments:
+/// `"GB!" is not a unit of size`, `write 64G`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SizeError {
     pub problem: String,
     pub remedy: String,
 }
 
-/// `64G`, `64GB`, `64Gi` and `64GiB` are all 64 × 2³⁰ bytes; also K, M, T and fractions.
-pub fn parse_size(text: &str) -> Result<Bytes, SizeError> {
-    Err(SizeError { problem: format!("{text} is not a size"), remedy: "write 64G".into() })
+impl SizeError {
+    fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { problem: problem.into(), remedy: remedy.into() }
+    }
 }
 
-/// `250ms`, `30s`, `15m`, `6h`, `30d`.
-pub fn parse_duration(text: &str) -> Result<Duration, SizeError> {
-    Err(SizeError { problem: format!("{text} is not a duration"), remedy: "write 30s".into() })
+/// `"GB!" is not a unit of size: write 64G`.
+impl fmt::Display for SizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.problem, self.remedy)
+    }
+}
+
+impl std::error::Error for SizeError {}
+
+/// `memory=64GB!: "GB!" is not a unit of size. Write memory: 64G (or K, M, T)`.
+impl fmt::Display for TagError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}. {}", self.tag, self.problem, crate::words::capital(&self.remedy))
+    }
+}
+
+impl std::error::Error for TagError {}
+
+/// Somebody's text between quotes: without control characters, and cut where it is long.
+fn shown(text: &str) -> String {
+    format!("\"{}\"", crate::words::crop(text, 40))
 }

@@ -1,0 +1,282 @@
+//! The administrator's word on one job: what its queue and every policy that matches allow. The
+//! strictest wins, and whoever is refused learns whose word it was.
+
+use std::time::Duration;
+
+use crate::offer::Misfit;
+use crate::shape::{Word, shown_pair, spell_duration, spell_size};
+use crate::words::crop;
+use crate::{
+    BackendName, Bytes, Cpu, Glob, Invalid, Limits, Policy, QueueKey, QueuePolicy, Rule, Shapes,
+    Spot,
+};
+
+use super::tags::{Asked, invalid};
+
+pub(super) struct Law<'a> {
+    pub(super) key: &'a QueueKey,
+    queue: &'a QueuePolicy,
+    policy: &'a Policy,
+    /// Indices of the policies that match.
+    pub(super) matching: Vec<usize>,
+}
+
+/// Whose word it is.
+#[derive(Clone, Copy)]
+enum Whose {
+    Queue,
+    Rule(usize),
+    /// A limit on all jobs together, which a single one cannot exceed either.
+    Total,
+    QueueTotal,
+    RuleTotal(usize),
+}
+
+impl<'a> Law<'a> {
+    pub(super) fn new(
+        policy: &'a Policy,
+        key: &'a QueueKey,
+        queue: &'a QueuePolicy,
+        pipeline: &str,
+        branch: &str,
+    ) -> Self {
+        let matches =
+            |glob: &Option<Glob>, text: &str| glob.as_ref().is_none_or(|glob| glob.matches(text));
+        let matching = policy.rules.iter().enumerate().filter(|(_, rule)| {
+            matches(&rule.pipeline, pipeline)
+                && matches(&rule.branch, branch)
+                && matches(&rule.queue, key.as_str())
+        });
+        let matching = matching.map(|(index, _)| index).collect();
+        Self { key, queue, policy, matching }
+    }
+
+    pub(super) fn cpu(&self, asked: &Asked<'_>, default: Cpu) -> Result<Cpu, Invalid> {
+        let bound = self.least(|largest| largest.cpu, |limits| limits.cpu);
+        let show = |cpu: Cpu| (format!("{cpu} vCPU"), cpu.to_string());
+        self.within(asked, Word::Cpu, asked.wish.cpu, bound, show).map(|cpu| cpu.or_within(default))
+    }
+
+    pub(super) fn memory(&self, asked: &Asked<'_>, default: Bytes) -> Result<Bytes, Invalid> {
+        let bound = self.least(|largest| largest.memory, |limits| limits.memory);
+        self.within(asked, Word::Memory, asked.wish.memory, bound, show_size)
+            .map(|memory| memory.or_within(default))
+    }
+
+    pub(super) fn disk(
+        &self,
+        asked: &Asked<'_>,
+        default: Option<Bytes>,
+    ) -> Result<Option<Bytes>, Invalid> {
+        let bound = self.least(|largest| largest.disk, |_| None);
+        let disk = self.within(asked, Word::Disk, asked.wish.disk, bound, show_size)?;
+        Ok(disk.asked.or(default.map(|default| disk.or_within(default))))
+    }
+
+    pub(super) fn local_ssds(&self, asked: &Asked<'_>, default: u32) -> Result<u32, Invalid> {
+        let bound = self.least(|largest| largest.local_ssd, |_| None);
+        let show = |count: u32| (format!("{count} local SSDs"), count.to_string());
+        self.within(asked, Word::LocalSsd, asked.wish.local_ssds, bound, show)
+            .map(|count| count.or_within(default))
+    }
+
+    pub(super) fn time(&self, asked: &Asked<'_>, default: Duration) -> Result<Duration, Invalid> {
+        let bound = self.least(|largest| largest.time, |_| None);
+        let show = |time: Duration| (spell_duration(time), spell_duration(time));
+        self.within(asked, Word::Time, asked.wish.time, bound, show)
+            .map(|time| time.or_within(default))
+    }
+
+    /// The job's image, or the default one, if everybody who has a say allows it.
+    pub(super) fn image<'t>(
+        &self,
+        asked: &Asked<'t>,
+        default: Option<&'t str>,
+    ) -> Result<Option<&'t str>, Invalid> {
+        let Some(image) = asked.wish.image.or(default) else { return Ok(None) };
+        let queue = Some((Whose::Queue, self.queue.images.as_slice()))
+            .filter(|(_, globs)| !globs.is_empty());
+        let rules = self.rules().filter_map(|(index, rule)| {
+            rule.images.as_deref().map(|globs| (Whose::Rule(index), globs))
+        });
+        for (whose, globs) in queue.into_iter().chain(rules) {
+            if globs.iter().any(|glob| glob.matches(image)) {
+                continue;
+            }
+            let (tag, which) = match asked.wish.image {
+                Some(_) => (asked.tag(Word::Image), "this image"),
+                None => (shown_pair("image", image), "this image, which is the queue's default"),
+            };
+            let remedy = match globs {
+                [] => "leave image out".to_string(),
+                [only] => format!("write image: {}", only.as_str()),
+                [..] => {
+                    let names: Vec<&str> = globs.iter().map(Glob::as_str).collect();
+                    format!("write one of {}", crop(&names.join(", "), 300))
+                }
+            };
+            return Err(invalid(
+                tag,
+                format!("{} does not allow {which}", self.name(whose)),
+                remedy,
+            ));
+        }
+        Ok(Some(image))
+    }
+
+    /// `never` and `require` of the administrator's hold against the job's word; `prefer` is a
+    /// preference, and the job may have a stronger one.
+    pub(super) fn spot(&self, asked: &Asked<'_>, default: Option<Spot>) -> Result<Spot, Invalid> {
+        let words = self
+            .rules()
+            .filter_map(|(index, rule)| rule.spot.map(|spot| (Whose::Rule(index), spot)))
+            .chain([(Whose::Queue, self.queue.spot)]);
+        let (whose, word) = words
+            .max_by_key(|(_, spot)| strictness(*spot))
+            .expect("the queue has a word, even if it is `allow`");
+        let job = asked.wish.spot;
+        let refuse = |problem: String, remedy: &str| {
+            Err(invalid(asked.tag(Word::Spot), problem, remedy.to_string()))
+        };
+        match (word, job) {
+            (Spot::Never, Some(Spot::Require)) => refuse(
+                format!("{} allows no interruptible machines", self.name(whose)),
+                "write spot: allow, or leave it out",
+            ),
+            (Spot::Require, Some(Spot::Never)) => refuse(
+                format!("{} allows interruptible machines only", self.name(whose)),
+                "write spot: allow, or leave it out",
+            ),
+            (Spot::Never | Spot::Require, _) => Ok(word),
+            (Spot::Prefer | Spot::Allow, Some(strong @ (Spot::Require | Spot::Never))) => {
+                Ok(strong)
+            }
+            (Spot::Prefer, _) => Ok(Spot::Prefer),
+            (Spot::Allow, job) => Ok(job.or(default).unwrap_or_default()),
+        }
+    }
+
+    /// Whether a policy keeps the job away from this backend of its queue.
+    pub(super) fn forbids(&self, name: &BackendName) -> Option<Misfit> {
+        self.rules().find_map(|(index, rule)| {
+            let allowed = rule.backends.as_ref().filter(|allowed| !allowed.contains(name))?;
+            Some(Misfit::Forbidden {
+                whose: self.name(Whose::Rule(index)),
+                allowed: allowed.clone(),
+            })
+        })
+    }
+
+    fn rules(&self) -> impl Iterator<Item = (usize, &'a Rule)> {
+        let rules = &self.policy.rules;
+        self.matching.iter().map(move |index| (*index, &rules[*index]))
+    }
+
+    /// The smallest bound, and whose it is. A total of nothing is how somebody stops a queue for a
+    /// while: then jobs wait, and do not fail.
+    fn least<T: Copy + Ord + Default>(
+        &self,
+        largest: impl Fn(&Shapes) -> Option<T>,
+        limit: impl Fn(&Limits) -> Option<T>,
+    ) -> Option<(T, Whose)> {
+        let total = |limits: &Limits| limit(limits).filter(|total| *total > T::default());
+        let rules = self.rules().flat_map(|(index, rule)| {
+            [
+                largest(&rule.largest).map(|bound| (bound, Whose::Rule(index))),
+                total(&rule.limits).map(|bound| (bound, Whose::RuleTotal(index))),
+            ]
+        });
+        let bounds = [
+            largest(&self.queue.largest).map(|bound| (bound, Whose::Queue)),
+            total(&self.queue.limits).map(|bound| (bound, Whose::QueueTotal)),
+            total(&self.policy.limits).map(|bound| (bound, Whose::Total)),
+        ];
+        bounds.into_iter().chain(rules).flatten().min_by_key(|(bound, _)| *bound)
+    }
+
+    /// What was asked for, if the bound allows it.
+    fn within<T: Copy + Ord>(
+        &self,
+        asked: &Asked<'_>,
+        word: Word,
+        value: Option<T>,
+        bound: Option<(T, Whose)>,
+        show: impl Fn(T) -> (String, String),
+    ) -> Result<Within<T>, Invalid> {
+        match (value, bound) {
+            (Some(value), Some((most, whose))) if value > most => {
+                let (text, as_tag) = show(most);
+                let by_class = match asked.tag(word) {
+                    tag if tag.starts_with("class=") => format!(" ({} is more)", show(value).0),
+                    _ => String::new(),
+                };
+                Err(invalid(
+                    asked.tag(word),
+                    format!("{} {text}{by_class}", self.at_most(whose)),
+                    format!("write {}: {as_tag} or less", word.name()),
+                ))
+            }
+            (asked, bound) => Ok(Within { asked, most: bound.map(|(most, _)| most) }),
+        }
+    }
+
+    fn at_most(&self, whose: Whose) -> String {
+        let name = self.name(whose);
+        match whose {
+            Whose::Queue | Whose::Rule(_) => format!("{name} allows at most"),
+            Whose::Total | Whose::QueueTotal | Whose::RuleTotal(_) => {
+                format!("all jobs of {name} together may use at most")
+            }
+        }
+    }
+
+    fn name(&self, whose: Whose) -> String {
+        match whose {
+            Whose::Queue | Whose::QueueTotal => format!("queue {}", self.key),
+            Whose::Total => "this installation".to_string(),
+            Whose::Rule(index) | Whose::RuleTotal(index) => {
+                rule_name(index, &self.policy.rules[index])
+            }
+        }
+    }
+}
+
+/// A job's own word within its bound, or room for a default.
+struct Within<T> {
+    asked: Option<T>,
+    most: Option<T>,
+}
+
+impl<T: Copy + Ord> Within<T> {
+    /// Nobody asked for the default, so nobody fails by it: it is cut to what is allowed.
+    fn or_within(&self, default: T) -> T {
+        self.asked.unwrap_or_else(|| self.most.map_or(default, |most| default.min(most)))
+    }
+}
+
+/// `never` outweighs `require`: what must not be interrupted is the graver wish.
+const fn strictness(spot: Spot) -> u8 {
+    match spot {
+        Spot::Allow => 0,
+        Spot::Prefer => 1,
+        Spot::Require => 2,
+        Spot::Never => 3,
+    }
+}
+
+fn show_size(bytes: Bytes) -> (String, String) {
+    (bytes.to_string(), spell_size(bytes))
+}
+
+/// `policy 1 (pipeline deploy-*, branch main)`: counted as the configuration is read, from one.
+fn rule_name(index: usize, rule: &Rule) -> String {
+    let parts = [("pipeline", &rule.pipeline), ("branch", &rule.branch), ("queue", &rule.queue)];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter_map(|(what, glob)| glob.as_ref().map(|glob| format!("{what} {}", glob.as_str())))
+        .collect();
+    match parts.is_empty() {
+        true => format!("policy {}", index + 1),
+        false => format!("policy {} ({})", index + 1, parts.join(", ")),
+    }
+}

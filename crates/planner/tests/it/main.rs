@@ -1,0 +1,5 @@
+//! What the core decides, seen from outside.
+
+mod assess;
+mod assess_shapes;
+mod assess_units;

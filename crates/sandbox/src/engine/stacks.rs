@@ -334,13 +334,8 @@ impl Engine {
             return Err(Refusal::Unprocessable(why));
         }
         let job = self.job_of(cluster, id)?;
-        let free = match job.state {
-            State::Scheduled => true,
-            state => {
-                state == State::Reserved
-                    && job.reservation.as_ref().is_some_and(|held| held.stack == key)
-            }
-        };
+        let held_by_us = job.reservation.as_ref().is_some_and(|held| held.stack == key);
+        let free = job.state == State::Scheduled || (job.state == State::Reserved && held_by_us);
         if !free {
             let why = format!("job {id} cannot be finished by {key}: it is {}", job.state.name());
             return Err(Refusal::Unprocessable(why));

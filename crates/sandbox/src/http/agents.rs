@@ -1,0 +1,91 @@
+//! The calls of an agent's session: registration, connection, heartbeats and pings.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::gate::{OfSession, Registrant};
+use super::reply::{Reply, done, read};
+use crate::engine::NewAgent;
+use crate::server::Shared;
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Register {
+    name: String,
+    version: String,
+    hostname: String,
+    meta_data: Option<Vec<String>>,
+}
+
+impl Default for Register {
+    fn default() -> Self {
+        let empty = String::new;
+        Self { name: empty(), version: empty(), hostname: empty(), meta_data: None }
+    }
+}
+
+pub(super) async fn register(
+    State(shared): State<Arc<Shared>>,
+    Registrant(credential): Registrant,
+    body: Bytes,
+) -> Reply<Json<Value>> {
+    let new: Register = read(&body)?;
+    let meta_data = new.meta_data.unwrap_or_default();
+    shared.engine(|engine, now| {
+        let new = NewAgent {
+            name: new.name,
+            version: new.version,
+            hostname: new.hostname,
+            meta_data: meta_data.clone(),
+        };
+        let agent = engine.register_agent(&credential, new, now)?;
+        let settings = engine.settings();
+        Ok(Json(json!({
+            "id": agent.id,
+            "name": agent.name,
+            "access_token": agent.session_token,
+            "endpoint": format!("{}/v3", settings.base_url),
+            "ping_interval": settings.ping_interval_s,
+            "job_status_interval": settings.job_status_interval_s,
+            "heartbeat_interval": settings.heartbeat_interval_s,
+            "meta_data": meta_data,
+        })))
+    })
+}
+
+pub(super) async fn connect(
+    State(shared): State<Arc<Shared>>,
+    OfSession(agent): OfSession,
+) -> Reply<Json<Value>> {
+    shared.engine(|engine, now| engine.connect(agent, now))?;
+    Ok(done())
+}
+
+pub(super) async fn disconnect(
+    State(shared): State<Arc<Shared>>,
+    OfSession(agent): OfSession,
+) -> Reply<Json<Value>> {
+    shared.engine(|engine, now| engine.disconnect(agent, now))?;
+    Ok(done())
+}
+
+pub(super) async fn heartbeat(
+    State(shared): State<Arc<Shared>>,
+    OfSession(agent): OfSession,
+    body: Bytes,
+) -> Reply<Json<Value>> {
+    let mut beat: serde_json::Map<String, Value> = read(&body)?;
+    let now = shared.engine(|engine, now| engine.heartbeat(agent, now).map(|()| now))?;
+    beat.insert("received_at".to_owned(), json!(now));
+    Ok(Json(Value::Object(beat)))
+}
+
+/// Agents that acquire their job are never offered another one.
+pub(super) async fn ping(OfSession(_): OfSession) -> Json<Value> {
+    Json(json!({"action": "", "message": ""}))
+}

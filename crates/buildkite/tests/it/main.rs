@@ -1,7 +1,7 @@
 //! The client against a small server of its own, and the contract's JSON against the wire types.
 #![expect(
     clippy::unwrap_used,
-    reason = "a panic in the helpers of a test fails the test, as it should"
+    reason = "a panic anywhere in the tests' code fails the test, as it should"
 )]
 
 mod batches;

@@ -105,7 +105,11 @@ async fn a_proxy_that_is_down_means_that_nothing_was_sent() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let proxies = proxies("HTTPS_PROXY", format!("http://me:pa55@{address}"));
-    let client = Client::new(Options { proxies, ..options("https://buildkite.test/v3") }).unwrap();
+    // With an authority of our own, since a machine need not have any.
+    let authority = Authority::new();
+    let extra_ca = Some(authority.file());
+    let options = Options { proxies, extra_ca, ..options("https://buildkite.test/v3") };
+    let client = Client::new(options).unwrap();
     let error = client.deregister("jit").await.unwrap_err();
     assert_eq!((error.remedy, error.status), (Remedy::Retry, None));
     assert!(!error.to_string().contains("pa55"), "{error}");

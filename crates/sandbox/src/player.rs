@@ -6,6 +6,7 @@
 //! said), `PLAY_EXIT` (its exit status, 0 if not said), `PLAY_LOG` (what it writes).
 
 mod client;
+pub mod minimal;
 mod play;
 mod wire;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use backends::http::wire::CreateRequest;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Shared;
@@ -56,11 +57,15 @@ impl Life {
 
     pub(super) async fn live(self, shared: Arc<Shared>) {
         let deadline = Instant::now() + self.deadline;
+        // Cancelled with the machine's deletion, or alone at the deadline.
+        let stop = self.reins.stop.child_token();
         let cause = tokio::select! {
-            cause = self.work(&shared) => cause,
+            cause = self.work(&shared, &stop) => cause,
             () = self.reins.kill.cancelled() => "the machine died".to_owned(),
-            () = self.overdue(deadline) => "its deadline passed".to_owned(),
+            () = self.overdue(deadline, &stop) => "its agent did not stop".to_owned(),
         };
+        let late = Instant::now() >= deadline;
+        let cause = if late { format!("its deadline passed: {cause}") } else { cause };
         tracing::debug!(machine = self.name, cause, "a machine ended");
         shared.fleet.ended(&self.name, self.request_id, cause, (shared.now)());
         tokio::select! {
@@ -70,13 +75,13 @@ impl Life {
         shared.fleet.expire(&self.name, self.request_id);
     }
 
-    async fn work(&self, shared: &Shared) -> String {
-        let boot = self.reins.stop.run_until_cancelled(sleep(self.boot_delay)).await;
+    async fn work(&self, shared: &Shared, stop: &CancellationToken) -> String {
+        let boot = stop.run_until_cancelled(sleep(self.boot_delay)).await;
         if boot.is_none() {
             return "it was deleted while it booted".to_owned();
         }
         if self.fate == Fate::NeverBoots {
-            self.reins.stop.cancelled().await;
+            stop.cancelled().await;
             return "it never booted".to_owned();
         }
         let heard = |milestone| {
@@ -91,15 +96,15 @@ impl Life {
                 }
             }
         };
-        let outcome = play(&shared.wire, &self.orders, shared.now, &self.reins.stop, heard).await;
+        let outcome = play(&shared.wire, &self.orders, shared.now, stop, heard).await;
         outcome.to_string()
     }
 
     /// At the deadline the agent is told; it does not get for ever to obey.
-    async fn overdue(&self, deadline: Instant) {
+    async fn overdue(&self, deadline: Instant, stop: &CancellationToken) {
         sleep_until(deadline).await;
         tracing::info!(machine = self.name, "a machine reached its deadline");
-        self.reins.stop.cancel();
+        stop.cancel();
         sleep(LAST_WORDS).await;
     }
 }

@@ -53,26 +53,26 @@ fn answer(failure: Failure) -> Response {
 }
 
 impl Shared {
-    /// What stands before each of the three calls: an outage, and the token.
-    fn admit(&self, headers: &HeaderMap, cut: &Cut) -> Result<(), Response> {
+    /// What keeps one of the three calls out: an outage, or its token.
+    fn refusal(&self, headers: &HeaderMap, cut: &Cut) -> Option<Response> {
         if let Some(status) = self.fleet.outage((self.now)()) {
             let Some(status) = status else {
                 cut.cut();
-                return Err(StatusCode::SERVICE_UNAVAILABLE.into_response());
+                return Some(StatusCode::SERVICE_UNAVAILABLE.into_response());
             };
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-            return Err((status, "an outage on demand").into_response());
+            return Some((status, "an outage on demand").into_response());
         }
-        let Some(wanted) = &self.token else { return Ok(()) };
+        let wanted = self.token.as_ref()?;
         let given = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
             .unwrap_or_default();
         if bool::from(given.as_bytes().ct_eq(wanted.expose_secret().as_bytes())) {
-            Ok(())
+            None
         } else {
-            Err(fail(Class::Denied, "the token is missing or wrong (Authorization: Bearer …)"))
+            Some(fail(Class::Denied, "the token is missing or wrong (Authorization: Bearer …)"))
         }
     }
 
@@ -89,7 +89,7 @@ async fn list(
     headers: HeaderMap,
     Query(query): Query<ListQuery>,
 ) -> Response {
-    if let Err(response) = shared.admit(&headers, &cut) {
+    if let Some(response) = shared.refusal(&headers, &cut) {
         return response;
     }
     shared.pause(shared.fleet.faults().list_delay_ms).await;
@@ -97,7 +97,7 @@ async fn list(
         let wait = Duration::from_secs(query.wait.unwrap_or(0)).min(LONGEST_WAIT);
         another_version(&shared, after, wait).await;
         // An outage may have begun meanwhile.
-        if let Err(response) = shared.admit(&headers, &cut) {
+        if let Some(response) = shared.refusal(&headers, &cut) {
             return response;
         }
     }
@@ -127,7 +127,7 @@ async fn create(
     request: Result<Json<CreateRequest>, JsonRejection>,
 ) -> Response {
     let at = (shared.now)();
-    if let Err(response) = shared.admit(&headers, &cut) {
+    if let Some(response) = shared.refusal(&headers, &cut) {
         return response;
     }
     let request = match request {
@@ -170,7 +170,7 @@ async fn delete(
     Path(name): Path<String>,
 ) -> Response {
     let at = (shared.now)();
-    if let Err(response) = shared.admit(&headers, &cut) {
+    if let Some(response) = shared.refusal(&headers, &cut) {
         return response;
     }
     shared.pause(shared.fleet.faults().delete_delay_ms).await;

@@ -14,9 +14,9 @@ use super::client::{CallError, Session, Wire, patiently};
 use super::wire::{Finish, Job};
 
 /// Tries of each call that may succeed later.
-const TRIES: u32 = 12;
+pub(super) const TRIES: u32 = 12;
 /// A job that ends has to tell it, whatever it takes.
-const TRIES_TO_FINISH: u32 = 60;
+pub(super) const TRIES_TO_FINISH: u32 = 60;
 
 /// Which job, for whom, and where.
 #[derive(Clone, Debug)]
@@ -123,11 +123,12 @@ async fn with_session(
     }
     let script = Script::of(&taken);
     let failed = log(session, job, &script.log).await;
-    let finish = tokio::select! {
-        end = watch(session, job, now) => end.finish(now(), failed),
-        () = stop.cancelled() => End::AgentStop.finish(now(), failed),
-        () = tokio::time::sleep(script.takes) => End::Exit(script.exit).finish(now(), failed),
+    let end = tokio::select! {
+        why = watch(session, job, now) => End::Stopped(why, "SIGTERM"),
+        () = stop.cancelled() => End::Stopped(Why::AgentStop, "SIGTERM"),
+        () = tokio::time::sleep(script.takes) => End::Exit(script.exit),
     };
+    let finish = end.finish(now(), failed);
     match patiently(TRIES_TO_FINISH, || session.finish(job, &finish)).await {
         Ok(()) => Outcome::Finished,
         Err(error) => Outcome::Failed(error),
@@ -176,32 +177,36 @@ async fn log(session: &Session, job: Uuid, text: &str) -> u64 {
     }
 }
 
-/// Why a job ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Exit(i32),
-    /// Its command died by a signal that was not ours (`SIGKILL`).
-    Signal(String),
-    /// The server wanted it to stop.
-    Cancel,
-    /// The agent had to stop.
-    AgentStop,
+    /// It was ended by this signal, for this reason.
+    Stopped(Why, &'static str),
     /// The command could not be started.
     NotRun,
 }
 
+/// Why a job has to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The server wants it.
+    Cancel,
+    /// The agent itself has to.
+    AgentStop,
+}
+
 impl End {
-    pub(super) fn finish(&self, finished_at: Timestamp, chunks_failed_count: u64) -> Finish {
+    pub(super) fn finish(self, finished_at: Timestamp, chunks_failed_count: u64) -> Finish {
         let (status, signal, reason) = match self {
-            Self::Exit(status) => (*status, None, None),
-            Self::Signal(signal) => (-1, Some(signal.clone()), None),
-            Self::Cancel => (-1, Some("SIGTERM".to_owned()), Some("cancel")),
-            Self::AgentStop => (-1, Some("SIGTERM".to_owned()), Some("agent_stop")),
+            Self::Exit(status) => (status, None, None),
+            Self::Stopped(Why::Cancel, signal) => (-1, Some(signal), Some("cancel")),
+            Self::Stopped(Why::AgentStop, signal) => (-1, Some(signal), Some("agent_stop")),
             Self::NotRun => (-1, None, Some("process_run_error")),
         };
         Finish {
             exit_status: status.to_string(),
-            signal,
+            signal: signal.map(str::to_owned),
             signal_reason: reason.map(str::to_owned),
             finished_at,
             chunks_failed_count,
@@ -210,7 +215,7 @@ impl End {
 }
 
 /// Beats the heart and asks for the job's state; resolves when the job has to stop.
-pub(super) async fn watch(session: &Session, job: Uuid, now: fn() -> Timestamp) -> End {
+pub(super) async fn watch(session: &Session, job: Uuid, now: fn() -> Timestamp) -> Why {
     let every = |seconds: u64| {
         let period = Duration::from_secs(seconds.max(1));
         tokio::time::interval_at(tokio::time::Instant::now() + period, period)
@@ -220,16 +225,16 @@ pub(super) async fn watch(session: &Session, job: Uuid, now: fn() -> Timestamp) 
     loop {
         tokio::select! {
             _ = states.tick() => match session.state(job).await {
-                Ok(now) if now.wants_stop() => return End::Cancel,
+                Ok(now) if now.wants_stop() => return Why::Cancel,
                 Ok(_) => {}
                 // A job whose token is dead is over.
-                Err(error) if error.status() == Some(401) => return End::Cancel,
+                Err(error) if error.status() == Some(401) => return Why::Cancel,
                 Err(error) => tracing::debug!(%job, %error, "the job's state is not known"),
             },
             _ = beats.tick() => match session.heartbeat(now()).await {
                 Ok(()) => {}
                 Err(CallError::Refused { status, .. }) if (400..500).contains(&status) && status != 429 => {
-                    return End::AgentStop;
+                    return Why::AgentStop;
                 }
                 Err(error) => tracing::debug!(%job, %error, "a heartbeat got lost"),
             },

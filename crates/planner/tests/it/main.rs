@@ -3,3 +3,4 @@
 mod assess;
 mod assess_shapes;
 mod assess_units;
+mod simulation;

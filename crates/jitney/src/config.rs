@@ -41,7 +41,6 @@ pub use self::problem::{ConfigError, Problem};
 pub use self::reading::Key;
 pub use self::reload::{Change, Changes};
 pub use self::unbuilt::Unbuilt;
-pub use self::values::Rate;
 
 /// Where `${NAME}` comes from.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -102,8 +101,8 @@ impl Config {
         environment: Environment<'_>,
     ) -> Result<(Self, BTreeMap<String, Key>), ConfigError> {
         let mut tree = tree::parse(text).map_err(|error| {
-            let complaint =
-                Complaint { message: error.message, remedy: syntax_remedy(text, error.place.line) };
+            let remedy = syntax_remedy(text, error.place.line);
+            let complaint = Complaint { message: error.message, remedy, hide: true };
             let problem = Problem::new(Some(error.place), "", complaint);
             ConfigError::new(file, problem::mask_by_words(text), vec![problem])
         })?;

@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn this_host_has_something() {
         let host = Host::measure().unwrap();
-        assert!(host.cpu_millis >= 1000 && host.cpu_millis % 1000 == 0, "{host:?}");
+        assert!(host.cpu_millis >= 1000, "{host:?}");
         assert!(host.memory_bytes >= 64 << 20, "{host:?}");
     }
 

@@ -54,11 +54,18 @@ impl Problem {
 pub(super) struct Complaint {
     pub(super) message: String,
     pub(super) remedy: Option<String>,
+    /// Whether the value is better not shown.
+    pub(super) hide: bool,
 }
 
 impl Complaint {
     pub(super) fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { message: message.into(), remedy: Some(remedy.into()) }
+        Self { message: message.into(), remedy: Some(remedy.into()), hide: false }
+    }
+
+    /// About a value that is better not shown, and that the message does not repeat.
+    pub(super) fn hiding(self) -> Self {
+        Self { hide: true, ..self }
     }
 }
 

@@ -8,7 +8,8 @@ use planner::{Bytes, Cpu, Glob, Margins, QueueKey, Shapes, SpotPolicy, UnknownTa
 use super::problem::Complaint;
 use super::reading::Section;
 use super::values::{
-    boolean, count, cpu, duration_above_zero, glob, micros, one_of, reference, size, text, whole,
+    boolean, count, cpu, duration_above_zero, glob, micros, one_of, reference, shown, size, text,
+    whole,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +64,7 @@ pub struct Limits {
 }
 
 /// Which spellings mean which policy on interruptible machines.
-pub(super) const SPOT: [(&str, SpotPolicy); 4] = [
+const SPOT: [(&str, SpotPolicy); 4] = [
     ("allow", SpotPolicy::Allow),
     ("prefer", SpotPolicy::Prefer),
     ("require", SpotPolicy::Require),
@@ -111,7 +112,8 @@ fn start_timeout(text: &str) -> Result<Duration, Complaint> {
     let (margin, most) = (margin.as_secs(), MOST.saturating_sub(margin).as_secs() / 60);
     Err(Complaint::new(
         format!(
-            "{text} with a margin of {margin}s is more than the 3600s that Buildkite's reservations and job tokens live"
+            "{} with a margin of {margin}s is more than the 3600s that Buildkite's reservations and job tokens live",
+            shown(text)
         ),
         format!("write {most}m or less"),
     ))
@@ -120,16 +122,10 @@ fn start_timeout(text: &str) -> Result<Duration, Complaint> {
 /// What jobs get that do not say.
 fn read_defaults(section: &Section<'_>) -> Shapes {
     let mut shapes = read_largest(section);
-    for word in ["disk-type", "family", "gpu", "image", "zone", "region"] {
-        if let Some(value) = section.get(word, text) {
+    for word in ["disk-type", "arch", "family", "gpu", "image", "spot", "zone", "region"] {
+        if let Some(value) = section.get(word, |value| tag_value(word, value)) {
             shapes.words.insert(word.to_owned(), value);
         }
-    }
-    if let Some(arch) = section.get("arch", arch) {
-        shapes.words.insert("arch".to_owned(), arch);
-    }
-    if let Some(spot) = section.get("spot", spot_word) {
-        shapes.words.insert("spot".to_owned(), spot);
     }
     shapes
 }
@@ -146,34 +142,38 @@ fn read_largest(section: &Section<'_>) -> Shapes {
     }
 }
 
-fn arch(text: &str) -> Result<String, Complaint> {
-    one_of([("amd64", "amd64"), ("arm64", "arm64")])(text).map(str::to_owned)
-}
-
-fn spot_word(text: &str) -> Result<String, Complaint> {
-    one_of(SPOT.map(|(word, _)| (word, word)))(text).map(str::to_owned)
-}
-
-/// A class is a set of tags; they are checked here and kept as they are written, for the planner
-/// reads them as it reads a job's own.
+/// A class is a set of tags, kept as they are written, for the planner reads them as it reads a
+/// job's own.
 pub(super) fn read_class(section: &Section<'_>) -> BTreeMap<String, String> {
-    let mut tags = BTreeMap::new();
-    let mut word = |key: &'static str, check: &dyn Fn(&str) -> Result<(), Complaint>| {
-        if let Some(value) = section.get(key, |value| check(value).map(|()| value.to_owned())) {
-            tags.insert(key.to_owned(), value);
-        }
+    let words = [
+        "cpu",
+        "memory",
+        "disk",
+        "disk-type",
+        "local-ssd",
+        "arch",
+        "family",
+        "gpu",
+        "image",
+        "spot",
+        "time",
+        "zone",
+        "region",
+    ];
+    let value = |word: &'static str| {
+        let value = section.get(word, |value| tag_value(word, value))?;
+        Some((word.to_owned(), value))
     };
-    word("cpu", &|value| cpu(value).map(drop));
-    word("memory", &|value| size(value).map(drop));
-    word("disk", &|value| size(value).map(drop));
-    word("local-ssd", &|value| whole(0, 64)(value).map(drop));
-    word("time", &|value| duration_above_zero(value).map(drop));
-    word("arch", &|value| arch(value).map(drop));
-    word("spot", &|value| spot_word(value).map(drop));
-    for key in ["disk-type", "family", "gpu", "image", "zone", "region"] {
-        word(key, &|_| Ok(()));
+    words.into_iter().filter_map(value).collect()
+}
+
+/// A value that the planner takes for this word of a shape.
+fn tag_value(word: &str, value: &str) -> Result<String, Complaint> {
+    match planner::check_tag(word, value) {
+        Some(Ok(())) => Ok(value.to_owned()),
+        Some(Err(error)) => Err(Complaint::new(error.problem, error.remedy)),
+        None => unreachable!("{word} is a word of a shape"),
     }
-    tags
 }
 
 impl PolicyRule {

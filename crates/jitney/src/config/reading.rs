@@ -358,6 +358,9 @@ impl<'a> Section<'a> {
         match parse(&scalar.text) {
             Ok(value) => Some(value),
             Err(complaint) => {
+                if complaint.hide {
+                    self.reading.mask_all(node);
+                }
                 self.report(Some(node.place), path, without_value(scalar, complaint));
                 None
             }
@@ -415,6 +418,7 @@ impl<'a> Section<'a> {
                     format!("is given twice, first in line {}", first.place.line),
                     "keep one of the two",
                 );
+                self.reading.mask_all(&entry.node);
                 self.report(Some(entry.place), &join(path, &entry.key), complaint);
             }
         }

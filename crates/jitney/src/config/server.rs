@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::problem::Complaint;
 use super::reading::Section;
-use super::values::{boolean, duration_above_zero, listen, one_of, path, text, url, whole};
+use super::values::{boolean, duration_above_zero, listen, one_of, path, shown, text, url, whole};
 
 /// What `listen` serves, and how it is reached.
 #[derive(Clone, Debug)]
@@ -128,7 +128,10 @@ fn header(text: &str) -> Result<String, Complaint> {
     if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         return Ok(text.to_owned());
     }
-    Err(Complaint::new(format!("{text} is not a header's name"), "write X-Forwarded-Email"))
+    Err(Complaint::new(
+        format!("{} is not a header's name", shown(text)),
+        "write X-Forwarded-Email",
+    ))
 }
 
 impl Buildkite {
@@ -164,7 +167,7 @@ fn listing_pause(text: &str) -> Result<Duration, Complaint> {
         return Ok(pause);
     }
     Err(Complaint::new(
-        format!("{text} is more often than Buildkite's 10 lists a second for a stack"),
+        format!("{} is more often than Buildkite's 10 lists a second for a stack", shown(text)),
         "write 100ms or more",
     ))
 }

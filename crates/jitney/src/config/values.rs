@@ -7,19 +7,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use planner::{Bytes, Cpu, Glob};
+use planner::{Bytes, Cpu, Glob, Rate, SizeError};
 
 use super::problem::Complaint;
 use super::words::{list_of, nearest};
 
 type Parsed<T> = Result<T, Complaint>;
-
-/// So many in so long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    pub count: u32,
-    pub per: Duration,
-}
 
 pub(super) fn text(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
@@ -29,37 +22,51 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     Ok(PathBuf::from(text))
 }
 
+/// A value as it is shown in a sentence: quoted, and cut where it is long.
+pub(super) fn shown(text: &str) -> String {
+    const MOST: usize = 40;
+    let rest = if text.chars().nth(MOST).is_some() { "…" } else { "" };
+    format!("\"{}{rest}\"", text.chars().take(MOST).collect::<String>())
+}
+
+fn unit(error: SizeError) -> Complaint {
+    Complaint::new(error.problem, error.remedy)
+}
+
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
-    planner::parse_duration(text).map_err(|error| Complaint::new(error.problem, error.remedy))
+    planner::parse_duration(text).map_err(unit)
 }
 
 pub(super) fn duration_above_zero(text: &str) -> Parsed<Duration> {
     match duration(text)? {
-        Duration::ZERO => Err(Complaint::new(format!("{text} is no time at all"), "write 30s")),
+        Duration::ZERO => {
+            Err(Complaint::new(format!("{} is no time at all", shown(text)), "write 30s"))
+        }
         span => Ok(span),
     }
 }
 
 pub(super) fn size(text: &str) -> Parsed<Bytes> {
-    planner::parse_size(text).map_err(|error| Complaint::new(error.problem, error.remedy))
+    planner::parse_size(text).map_err(unit)
 }
 
-/// `16`, `0.5`: vCPU, to the thousandth.
+/// A number of vCPU above zero.
 pub(super) fn cpu(text: &str) -> Parsed<Cpu> {
-    let millis = decimal(text, 3).and_then(|millis| u32::try_from(millis).ok());
-    match millis {
-        Some(0) | None => Err(Complaint::new(
-            format!("{text} is not a number of vCPU"),
-            "write a number above zero, as 16 or 0.5",
-        )),
-        Some(millis) => Ok(Cpu::from_millis(millis)),
+    match planner::parse_cpu(text).map_err(unit)? {
+        none if none.millis() == 0 => {
+            Err(Complaint::new(format!("{} is no vCPU at all", shown(text)), "write 2 or 0.5"))
+        }
+        cpu => Ok(cpu),
     }
 }
 
 /// Money, in millionths.
 pub(super) fn micros(text: &str) -> Parsed<u64> {
     decimal(text, 6).ok_or_else(|| {
-        Complaint::new(format!("{text} is not an amount"), "write a number, as 400 or 12.50")
+        Complaint::new(
+            format!("{} is not an amount", shown(text)),
+            "write a number, as 400 or 12.50",
+        )
     })
 }
 
@@ -82,7 +89,7 @@ where
         let number = text.parse::<N>().ok();
         number.filter(|number| (least..=most).contains(number)).ok_or_else(|| {
             Complaint::new(
-                format!("{text} is not a whole number from {least} to {most}"),
+                format!("{} is not a whole number from {least} to {most}", shown(text)),
                 format!("write a whole number from {least} to {most}"),
             )
         })
@@ -98,9 +105,10 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
-        other => {
-            Err(Complaint::new(format!("{other} is neither true nor false"), "write true or false"))
-        }
+        other => Err(Complaint::new(
+            format!("{} is neither true nor false", shown(other)),
+            "write true or false",
+        )),
     }
 }
 
@@ -117,7 +125,7 @@ pub(super) fn one_of<T: Copy, const N: usize>(
             Some(near) => format!("did you mean {near}? One of: {}", list_of(all())),
             None => format!("write one of: {}", list_of(all())),
         };
-        Err(Complaint::new(format!("{text} is not a word that is known here"), remedy))
+        Err(Complaint::new(format!("{} is not a word that is known here", shown(text)), remedy))
     }
 }
 
@@ -127,7 +135,8 @@ pub(super) fn reference<'n>(
     names: &'n [String],
 ) -> impl Fn(&str) -> Parsed<String> + use<'n> {
     move |text| {
-        if names.iter().any(|name| name == text) {
+        // Where there is none at all, that is the error, and not this.
+        if names.is_empty() || names.iter().any(|name| name == text) {
             return Ok(text.to_owned());
         }
         let all = || names.iter().map(String::as_str);
@@ -135,7 +144,7 @@ pub(super) fn reference<'n>(
             Some(near) => format!("did you mean {near}?"),
             None => format!("there is: {}", list_of(all())),
         };
-        Err(Complaint::new(format!("there is no {kind} {text}"), remedy))
+        Err(Complaint::new(format!("there is no {kind} {}", shown(text)), remedy))
     }
 }
 
@@ -145,22 +154,19 @@ pub(super) fn permille(text: &str) -> Parsed<u32> {
     number
         .and_then(|permille| u32::try_from(permille).ok())
         .filter(|permille| *permille <= 1000)
-        .ok_or_else(|| Complaint::new(format!("{text} is not a share"), "write 0% to 100%, as 50%"))
+        .ok_or_else(|| {
+            Complaint::new(format!("{} is not a share", shown(text)), "write 0% to 100%, as 50%")
+        })
 }
 
 /// `20/s`, `1200/m`, `5000/h`.
 pub(super) fn rate(text: &str) -> Parsed<Rate> {
-    let bad = || Complaint::new(format!("{text} is not a rate"), "write 20/s, 1200/m or 5000/h");
-    let (count, unit) = text.split_once('/').ok_or_else(bad)?;
-    let per = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err(bad()),
-    };
-    match count.parse() {
-        Ok(0) | Err(_) => Err(bad()),
-        Ok(count) => Ok(Rate { count, per: Duration::from_secs(per) }),
+    match planner::parse_rate(text).map_err(unit)? {
+        Rate { count: 0, per: _ } => Err(Complaint::new(
+            format!("{} never comes", shown(text)),
+            "write 20/s, 1200/m or 5000/h",
+        )),
+        rate => Ok(rate),
     }
 }
 
@@ -172,7 +178,7 @@ pub(super) fn listen(text: &str) -> Parsed<SocketAddr> {
     }
     text.parse().map_err(|_| {
         Complaint::new(
-            format!("{text} is not an address with a port"),
+            format!("{} is not an address with a port", shown(text)),
             "write 127.0.0.1:8780, or 0.0.0.0:8780 to be reached from elsewhere",
         )
     })
@@ -180,21 +186,23 @@ pub(super) fn listen(text: &str) -> Parsed<SocketAddr> {
 
 /// An `http` or `https` address, without a slash at its end.
 pub(super) fn url(text: &str) -> Parsed<String> {
+    // Before the @ of an address may stand a password.
+    if text.contains('@') {
+        return Err(Complaint::new(
+            "the address carries a user or a password",
+            "take them out of the address; tokens have keys of their own",
+        )
+        .hiding());
+    }
     let bad = |why: &str| {
         Complaint::new(
-            format!("{text} is not an address: {why}"),
+            format!("{} is not an address: {why}", shown(text)),
             "write https://HOST, with a port and a path if there are any",
         )
     };
     let parsed = reqwest::Url::parse(text).map_err(|error| bad(&error.to_string()))?;
     if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
         return Err(bad("it does not begin with http:// or https://"));
-    }
-    if !parsed.username().is_empty() || parsed.password().is_some() {
-        return Err(Complaint::new(
-            "the address carries a user or a password",
-            "take them out of the address; tokens have keys of their own",
-        ));
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -204,11 +212,14 @@ pub(super) fn mark(text: &str) -> Parsed<String> {
     const MOST: usize = 23;
     let remedy = "write at most 23 small letters, digits and dashes, beginning with a letter";
     if text.chars().count() > MOST {
-        let problem = format!("{text} is longer than {MOST} characters");
+        let problem = format!("{} is longer than {MOST} characters", shown(text));
         return Err(Complaint::new(problem, remedy));
     }
     if !is_label(text) {
-        return Err(Complaint::new(format!("{text} is not a name as RFC 1035 has them"), remedy));
+        return Err(Complaint::new(
+            format!("{} is not a name as RFC 1035 has them", shown(text)),
+            remedy,
+        ));
     }
     Ok(text.to_owned())
 }
@@ -227,7 +238,9 @@ pub(super) fn glob(text: &str) -> Parsed<Glob> {
 pub(super) fn tag(text: &str) -> Parsed<String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && !value.is_empty() => Ok(text.to_owned()),
-        Some(_) | None => Err(Complaint::new(format!("{text} is not a tag"), "write key=value")),
+        Some(_) | None => {
+            Err(Complaint::new(format!("{} is not a tag", shown(text)), "write key=value"))
+        }
     }
 }
 
@@ -236,7 +249,10 @@ pub(super) fn currency(text: &str) -> Parsed<String> {
     if text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
         return Ok(text.to_owned());
     }
-    Err(Complaint::new(format!("{text} is not a currency"), "write its three letters, as USD"))
+    Err(Complaint::new(
+        format!("{} is not a currency", shown(text)),
+        "write its three letters, as USD",
+    ))
 }
 
 /// Five fields, as `0 4 * * *`.
@@ -252,7 +268,7 @@ pub(super) fn cron(text: &str) -> Parsed<String> {
         return Ok(text.to_owned());
     }
     Err(Complaint::new(
-        format!("{text} is not a schedule"),
+        format!("{} is not a schedule", shown(text)),
         "write five fields in UTC (minute, hour, day, month, weekday), as \"0 4 * * *\"",
     ))
 }

@@ -3,4 +3,3 @@
 mod assess;
 mod assess_shapes;
 mod assess_units;
-mod simulation;

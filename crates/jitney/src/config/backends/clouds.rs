@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use planner::Rate;
+
 use super::Surroundings;
 use crate::config::problem::Complaint;
 use crate::config::reading::Section;
-use crate::config::values::{Rate, boolean, duration, one_of, path, rate, text, url};
+use crate::config::values::{boolean, duration, one_of, path, rate, shown, text, url};
 
 #[derive(Clone, Debug)]
 pub struct Gce {
@@ -105,9 +107,10 @@ fn zone(text: &str) -> Result<String, Complaint> {
     let is_letter = |zone: &str| zone.len() == 1 && zone.chars().all(|c| c.is_ascii_lowercase());
     match text.rsplit_once('-') {
         Some((region, zone)) if region.contains('-') && is_letter(zone) => Ok(text.to_owned()),
-        Some(_) | None => {
-            Err(Complaint::new(format!("{text} is not a zone"), "write a zone, as europe-west4-a"))
-        }
+        Some(_) | None => Err(Complaint::new(
+            format!("{} is not a zone", shown(text)),
+            "write a zone, as europe-west4-a",
+        )),
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use planner::Bytes;
+use planner::{Bytes, Rate};
 
 use crate::config::problem::Complaint;
 use crate::config::reading::Section;
-use crate::config::values::{Rate, duration, one_of, path, rate, text};
+use crate::config::values::{duration, one_of, path, rate, text};
 
 #[derive(Clone, Debug)]
 pub struct Kubernetes {

@@ -15,6 +15,7 @@ pub struct Offer {
     pub backend: BackendName,
     /// A zone, a namespace; empty where the backend has one place.
     pub place: Arc<str>,
+    /// The backend's own word; empty where it makes any shape as it is asked for.
     pub machine_type: Arc<str>,
     pub spot: bool,
     /// What the machine counts for in limits: at least the shape.

@@ -170,7 +170,7 @@ impl Round<'_> {
         let not_before = self.queue(&entry.queue).map(|queue| queue.finish_not_before);
         if not_before.is_none_or(|at| self.due(at)) {
             let intent = Event::FinishIntended { job: entry.job, at: self.now };
-            let detail = crate::words::detail(entry, doom).into();
+            let detail = doom.detail(entry).into();
             let (queue, job) = (entry.queue.clone(), entry.job);
             self.step(vec![intent], Action::Finish { queue, job, detail });
         }

@@ -42,7 +42,7 @@ pub(crate) fn offer(shape: &Shape, backend: &BackendName) -> Offer {
     Offer {
         backend: backend.clone(),
         place: Arc::default(),
-        machine_type: format!("{} vCPU, {}", shape.cpu, shape.memory).into(),
+        machine_type: Arc::default(),
         spot: false,
         cpu: shape.cpu,
         memory: shape.memory,

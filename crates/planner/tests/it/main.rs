@@ -3,3 +3,5 @@
 mod assess;
 mod assess_shapes;
 mod assess_units;
+mod words;
+mod words_doom;

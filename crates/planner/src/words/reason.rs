@@ -1,0 +1,231 @@
+//! Why a job waits, and what its developer is told of it.
+
+use std::fmt;
+
+use crate::shape::spell_duration;
+use crate::{Hold, Notice, Reason, Scope, Timestamp};
+
+use super::{line, open_ended};
+
+impl Reason {
+    /// As metrics and JSON name it: the same word that it has where it is serialized.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Limit { .. } => "limit",
+            Self::CreateRate { .. } => "create_rate",
+            Self::QueuePaused => "queue_paused",
+            Self::Draining => "draining",
+            Self::JournalFull => "journal_full",
+            Self::BuildkiteUnreachable => "buildkite_unreachable",
+            Self::BackendUnreachable { .. } => "backend_unreachable",
+            Self::CoolingDown { .. } => "cooling_down",
+            Self::BackingOff { .. } => "backing_off",
+            Self::TwoInstallations { .. } => "two_installations",
+            Self::Reserving => "reserving",
+            Self::Creating { .. } => "creating",
+            Self::Starting { .. } => "starting",
+            Self::AgentConnected { .. } => "agent_connected",
+            Self::Removing { .. } => "removing",
+            Self::LeaseLapsing => "lease_lapsing",
+            Self::Failing => "failing",
+            Self::Foreign { .. } => "foreign",
+        }
+    }
+
+    /// One line, at most 255 bytes. `now` is when it is read: what is due later says how much later.
+    #[must_use]
+    pub fn sentence(&self, now: Timestamp) -> String {
+        line(&self.text(now))
+    }
+
+    fn text(&self, now: Timestamp) -> String {
+        match self {
+            Self::Limit { scope, limit } => {
+                format!("Waiting for room: {scope} has reached its limit of {}", limited(limit))
+            }
+            Self::CreateRate { backend } => {
+                format!(
+                    "Waiting for its turn: backend {backend} takes no more new machines just now"
+                )
+            }
+            Self::QueuePaused => {
+                "The queue is paused in Buildkite; jobs start when somebody resumes it".into()
+            }
+            Self::Draining => {
+                "Jitney is being drained and starts no new jobs; its operator has to start it again"
+                    .into()
+            }
+            Self::JournalFull => "Jitney cannot write its journal and starts no new jobs; its \
+                                  operator has to make room on the disk"
+                .into(),
+            Self::BuildkiteUnreachable => {
+                "Jitney cannot reach Buildkite; jobs start as soon as it answers".into()
+            }
+            Self::BackendUnreachable { backend, words } => format!(
+                "Backend {backend} cannot be reached; jobs start as soon as it answers: {}",
+                open_ended(words)
+            ),
+            Self::CoolingDown { backend, failure, until } => {
+                format!("Backend {backend} is tried again {}: {failure}", in_time(*until, now))
+            }
+            Self::BackingOff { failure, until } => {
+                format!("Another machine is made {}: {failure}", in_time(*until, now))
+            }
+            Self::TwoInstallations { instance } => format!(
+                "Another Jitney with the same name is at work (instance {instance}); the operator \
+                 has to stop it or rename one of the two"
+            ),
+            Self::Reserving => "Being reserved in Buildkite".into(),
+            Self::Creating { backend } => {
+                format!("A machine is asked for on {backend}; the answer is not there yet")
+            }
+            Self::Starting { backend, note: None } => {
+                format!("Its machine on {backend} is starting")
+            }
+            Self::Starting { backend, note: Some(note) } => {
+                format!("Its machine on {backend} is starting: {}", open_ended(note))
+            }
+            Self::AgentConnected { backend } => {
+                format!("Its agent on {backend} has connected and is about to take the job")
+            }
+            Self::Removing { backend } => format!(
+                "The machine of an earlier attempt on {backend} is being removed; then another is \
+                 made"
+            ),
+            Self::LeaseLapsing => "Its machine is gone and its reservation was left behind; it \
+                                   starts when the reservation lapses"
+                .into(),
+            Self::Failing => "Being failed; the reason follows in a moment".into(),
+            Self::Foreign { tag, nearest: None } => {
+                format!("Left to other agents: ours do not carry {tag}")
+            }
+            Self::Foreign { tag, nearest: Some(nearest) } => {
+                format!("Left to other agents: ours do not carry {tag}. Did you mean {nearest}?")
+            }
+        }
+    }
+
+    /// Whether it waits in line: then its place says something.
+    const fn in_line(&self) -> bool {
+        match self {
+            Self::Limit { .. }
+            | Self::CreateRate { .. }
+            | Self::QueuePaused
+            | Self::Draining
+            | Self::JournalFull
+            | Self::BuildkiteUnreachable
+            | Self::BackendUnreachable { .. }
+            | Self::CoolingDown { .. }
+            | Self::TwoInstallations { .. } => true,
+            Self::BackingOff { .. }
+            | Self::Reserving
+            | Self::Creating { .. }
+            | Self::Starting { .. }
+            | Self::AgentConnected { .. }
+            | Self::Removing { .. }
+            | Self::LeaseLapsing
+            | Self::Failing
+            | Self::Foreign { .. } => false,
+        }
+    }
+}
+
+impl Hold {
+    /// The reason, with the job's place where it waits in line.
+    #[must_use]
+    pub fn sentence(&self, now: Timestamp) -> String {
+        placed(&self.reason, self.ahead, now)
+    }
+}
+
+impl Notice {
+    /// As metrics and JSON name it.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Waiting { .. } => "waiting",
+            Self::Made { .. } => "made",
+            Self::Retrying { .. } => "retrying",
+        }
+    }
+
+    /// What the developer reads: one line, at most 255 bytes. `at` is when it is told.
+    #[must_use]
+    pub fn sentence(&self, at: Timestamp) -> String {
+        match self {
+            Self::Waiting { reason, ahead } => placed(reason, *ahead, at),
+            Self::Made { name, backend, machine, attempt } => {
+                let machine = match &**machine {
+                    "" => String::new(),
+                    machine => format!(" ({machine})"),
+                };
+                let attempt = match attempt {
+                    0 | 1 => String::new(),
+                    number => format!(", attempt {number}"),
+                };
+                line(&format!(
+                    "Machine {name}{machine} is made on {backend}{attempt}; its agent is starting"
+                ))
+            }
+            Self::Retrying { attempt, of, failure } => line(&format!(
+                "Attempt {attempt} of {of} came to nothing, another machine is made: {failure}"
+            )),
+        }
+    }
+}
+
+/// The reason, and how many come before: the place is never cut off.
+fn placed(reason: &Reason, ahead: Option<u32>, now: Timestamp) -> String {
+    let place = match ahead.filter(|_| reason.in_line()) {
+        None => return reason.sentence(now),
+        Some(0) => " (next in line)".to_string(),
+        Some(1) => " (1 job before it)".to_string(),
+        Some(jobs) => format!(" ({jobs} jobs before it)"),
+    };
+    super::crop(&reason.text(now), super::LINE - place.len()) + &place
+}
+
+/// A limit by its name in the configuration, as people say it.
+fn limited(limit: &str) -> &str {
+    match limit {
+        "cpu" => "vCPU",
+        "cost_per_hour" => "cost per hour",
+        other => other,
+    }
+}
+
+/// `in 12s`, to the second and rounded up; `at once` where it is due.
+fn in_time(until: Timestamp, now: Timestamp) -> String {
+    let seconds = until.since(now).as_millis().div_ceil(1000);
+    match u64::try_from(seconds) {
+        Ok(0) => "at once".into(),
+        Ok(seconds) => format!("in {}", spell_duration(std::time::Duration::from_secs(seconds))),
+        Err(_) => "much later".into(),
+    }
+}
+
+impl Scope {
+    /// As metrics and JSON name it.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Queue(_) => "queue",
+            Self::Policy(_) => "policy",
+            Self::Backend(_) => "backend",
+        }
+    }
+}
+
+/// `queue jit`; policies are counted from one, as the configuration is read.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("this Jitney"),
+            Self::Queue(queue) => write!(f, "queue {queue}"),
+            Self::Policy(index) => write!(f, "policy {}", index.saturating_add(1)),
+            Self::Backend(backend) => write!(f, "backend {backend}"),
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! Reasons, notices, failures, alarms and verdicts: data in, text out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::{
+    Alarm, Failure, FailureClass, Foreign, Hold, Invalid, Notice, Reason, Scope, TagError,
+    Timestamp,
+};
+use proptest::prelude::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+pub(crate) fn failure(class: FailureClass, words: &str) -> Failure {
+    Failure { class, words: words.into(), retry_after: None }
+}
+
+fn here() -> planner::BackendName {
+    "here".into()
+}
+
+type Row = (Reason, &'static str, &'static str);
+
+/// Reasons before anything was asked for, each with its key and its words.
+fn reasons_to_wait() -> Vec<Row> {
+    let limit = |scope, limit: &str| Reason::Limit { scope, limit: limit.into() };
+    vec![
+        (
+            limit(Scope::All, "machines"),
+            "limit",
+            "Waiting for room: this Jitney has reached its limit of machines",
+        ),
+        (
+            limit(Scope::Queue("jit".into()), "cpu"),
+            "limit",
+            "Waiting for room: queue jit has reached its limit of vCPU",
+        ),
+        (
+            limit(Scope::Policy(0), "memory"),
+            "limit",
+            "Waiting for room: policy 1 has reached its limit of memory",
+        ),
+        (
+            limit(Scope::Backend(here()), "cost_per_hour"),
+            "limit",
+            "Waiting for room: backend here has reached its limit of cost per hour",
+        ),
+        (
+            Reason::CreateRate { backend: here() },
+            "create_rate",
+            "Waiting for its turn: backend here takes no more new machines just now",
+        ),
+        (
+            Reason::QueuePaused,
+            "queue_paused",
+            "The queue is paused in Buildkite; jobs start when somebody resumes it",
+        ),
+        (
+            Reason::Draining,
+            "draining",
+            "Jitney is being drained and starts no new jobs; its operator has to start it again",
+        ),
+        (
+            Reason::JournalFull,
+            "journal_full",
+            "Jitney cannot write its journal and starts no new jobs; its operator has to make room on the disk",
+        ),
+        (
+            Reason::BuildkiteUnreachable,
+            "buildkite_unreachable",
+            "Jitney cannot reach Buildkite; jobs start as soon as it answers",
+        ),
+    ]
+}
+
+/// Reasons that come from outside.
+fn reasons_of_trouble() -> Vec<Row> {
+    vec![
+        (
+            Reason::BackendUnreachable { backend: here(), words: "connection refused.".into() },
+            "backend_unreachable",
+            "Backend here cannot be reached; jobs start as soon as it answers: connection refused",
+        ),
+        (
+            Reason::CoolingDown {
+                backend: here(),
+                failure: failure(FailureClass::Capacity, "no n2 left in europe-west4-a"),
+                until: NOW.plus(Duration::from_millis(11_001)),
+            },
+            "cooling_down",
+            "Backend here is tried again in 12s: no capacity: no n2 left in europe-west4-a",
+        ),
+        (
+            Reason::BackingOff {
+                failure: failure(FailureClass::StartTimeout, "no agent connected within 5m"),
+                until: NOW,
+            },
+            "backing_off",
+            "Another machine is made at once: no agent connected within 5m",
+        ),
+        (
+            Reason::TwoInstallations { instance: "ab12".into() },
+            "two_installations",
+            "Another Jitney with the same name is at work (instance ab12); the operator has to stop it or rename one of the two",
+        ),
+    ]
+}
+
+/// Reasons of a job that is on its way, or not ours.
+fn reasons_under_way() -> Vec<Row> {
+    vec![
+        (Reason::Reserving, "reserving", "Being reserved in Buildkite"),
+        (
+            Reason::Creating { backend: here() },
+            "creating",
+            "A machine is asked for on here; the answer is not there yet",
+        ),
+        (
+            Reason::Starting { backend: here(), note: None },
+            "starting",
+            "Its machine on here is starting",
+        ),
+        (
+            Reason::Starting { backend: here(), note: Some("pulling the image".into()) },
+            "starting",
+            "Its machine on here is starting: pulling the image",
+        ),
+        (
+            Reason::AgentConnected { backend: here() },
+            "agent_connected",
+            "Its agent on here has connected and is about to take the job",
+        ),
+        (
+            Reason::Removing { backend: here() },
+            "removing",
+            "The machine of an earlier attempt on here is being removed; then another is made",
+        ),
+        (
+            Reason::LeaseLapsing,
+            "lease_lapsing",
+            "Its machine is gone and its reservation was left behind; it starts when the reservation lapses",
+        ),
+        (Reason::Failing, "failing", "Being failed; the reason follows in a moment"),
+        (
+            Reason::Foreign { tag: "memroy=4G".into(), nearest: Some("memory".into()) },
+            "foreign",
+            "Left to other agents: ours do not carry memroy=4G. Did you mean memory?",
+        ),
+        (
+            Reason::Foreign { tag: "docker=true".into(), nearest: None },
+            "foreign",
+            "Left to other agents: ours do not carry docker=true",
+        ),
+    ]
+}
+
+#[test]
+fn every_reason_is_a_line_and_has_the_key_that_it_is_serialized_with() {
+    for (reason, key, sentence) in
+        [reasons_to_wait(), reasons_of_trouble(), reasons_under_way()].concat()
+    {
+        assert_eq!(reason.sentence(NOW), sentence);
+        assert_eq!(reason.key(), key);
+        assert_eq!(serde_json::to_value(&reason).unwrap()["reason"], key);
+    }
+}
+
+#[test]
+fn a_place_in_line_is_told_where_there_is_a_line() {
+    let queue = || "jit".into();
+    for (reason, ahead, expected) in [
+        (
+            Reason::QueuePaused,
+            None,
+            "The queue is paused in Buildkite; jobs start when somebody resumes it",
+        ),
+        (
+            Reason::QueuePaused,
+            Some(0),
+            "The queue is paused in Buildkite; jobs start when somebody resumes it (next in line)",
+        ),
+        (
+            Reason::QueuePaused,
+            Some(1),
+            "The queue is paused in Buildkite; jobs start when somebody resumes it (1 job before it)",
+        ),
+        (
+            Reason::CreateRate { backend: here() },
+            Some(3),
+            "Waiting for its turn: backend here takes no more new machines just now (3 jobs before it)",
+        ),
+        (Reason::Failing, Some(3), "Being failed; the reason follows in a moment"),
+        (
+            Reason::Foreign { tag: "a=b".into(), nearest: None },
+            Some(3),
+            "Left to other agents: ours do not carry a=b",
+        ),
+    ] {
+        let hold = Hold { queue: queue(), reason: reason.clone(), ahead };
+        assert_eq!(hold.sentence(NOW), expected);
+        assert_eq!(Notice::Waiting { reason, ahead }.sentence(NOW), expected);
+    }
+}
+
+#[test]
+fn notices() {
+    let made = |machine: &str, attempt| Notice::Made {
+        name: "jitney-7-1".into(),
+        backend: here(),
+        machine: machine.into(),
+        attempt,
+    };
+    let retrying = Notice::Retrying {
+        attempt: 1,
+        of: 3,
+        failure: failure(
+            FailureClass::EndedEarly,
+            "the machine ended before its agent had the job: the agent exited with 1",
+        ),
+    };
+    for (notice, key, expected) in [
+        (
+            made("2 vCPU, 4 GiB", 1),
+            "made",
+            "Machine jitney-7-1 (2 vCPU, 4 GiB) is made on here; its agent is starting",
+        ),
+        (
+            made("", 2),
+            "made",
+            "Machine jitney-7-1 is made on here, attempt 2; its agent is starting",
+        ),
+        (
+            retrying,
+            "retrying",
+            "Attempt 1 of 3 came to nothing, another machine is made: the machine ended before its agent had the job: the agent exited with 1",
+        ),
+        (
+            Notice::Waiting { reason: Reason::Reserving, ahead: None },
+            "waiting",
+            "Being reserved in Buildkite",
+        ),
+    ] {
+        assert_eq!(notice.sentence(NOW), expected);
+        assert_eq!(notice.key(), key);
+        assert_eq!(serde_json::to_value(&notice).unwrap()["notice"], key);
+    }
+}
+
+#[test]
+fn failures_say_their_class_where_the_words_do_not() {
+    for (class, key, bare, with_words) in [
+        (FailureClass::Capacity, "capacity", "no capacity", "no capacity: x"),
+        (FailureClass::Quota, "quota", "a quota is used up", "a quota is used up: x"),
+        (FailureClass::Rate, "rate", "too many calls", "too many calls: x"),
+        (FailureClass::Ambiguous, "ambiguous", "no clear answer", "no clear answer: x"),
+        (FailureClass::Rejected, "rejected", "refused", "refused: x"),
+        (FailureClass::Denied, "denied", "access denied", "access denied: x"),
+        (
+            FailureClass::EndedEarly,
+            "ended_early",
+            "the machine ended before its agent had the job",
+            "x",
+        ),
+        (FailureClass::StartTimeout, "start_timeout", "no agent had the job in time", "x"),
+        (FailureClass::Lost, "lost", "the machine vanished", "x"),
+    ] {
+        assert_eq!(failure(class, " ").to_string(), bare);
+        assert_eq!(failure(class, "x.").to_string(), with_words);
+        assert_eq!(class.key(), key);
+        assert_eq!(serde_json::to_value(class).unwrap(), key);
+        assert!(class.remedy().len() > 10);
+    }
+}
+
+#[test]
+fn alarms_tell_the_operator_what_to_do() {
+    let two = Alarm::TwoInstallations { instance: "ab12".into(), machine: "jitney-7-1".into() };
+    let denied = Alarm::Denied { backend: here(), words: "403: no such key".into() };
+    for (alarm, key, expected) in [
+        (
+            two,
+            "two_installations",
+            "Another installation with our name (instance ab12) made jitney-7-1 while we were running: \
+             stop it, or give one of the two another name in its configuration",
+        ),
+        (
+            denied,
+            "denied",
+            "Backend here does not let us in, check its credentials and permissions: 403: no such key",
+        ),
+    ] {
+        assert_eq!(alarm.to_string(), expected);
+        assert_eq!(alarm.key(), key);
+        assert_eq!(serde_json::to_value(&alarm).unwrap()["alarm"], key);
+    }
+}
+
+#[test]
+fn verdicts_against_a_job() {
+    let unknown = |nearest: Option<&str>| Invalid::UnknownTag {
+        tag: "memroy=4G".into(),
+        nearest: nearest.map(Into::into),
+    };
+    let tag = Invalid::Tag(TagError {
+        tag: "memory=64".into(),
+        problem: "\"64\" has no unit".into(),
+        remedy: "write memory: 64G".into(),
+    });
+    let no_offer = |why: &[&str]| Invalid::NoOffer {
+        shape: "64 vCPU, 64 GiB".into(),
+        why: why.iter().map(|why| (*why).to_string()).collect(),
+    };
+    for (invalid, key, expected) in [
+        (tag, "tag", "memory=64: \"64\" has no unit. Write memory: 64G"),
+        (
+            unknown(Some("memory")),
+            "unknown_tag",
+            "memroy=4G: no agent of this queue carries this tag. Did you mean memory?",
+        ),
+        (
+            unknown(None),
+            "unknown_tag",
+            "memroy=4G: no agent of this queue carries this tag. Leave the tag out, or name another queue",
+        ),
+        (
+            no_offer(&["here has 8.", "pods has 9."]),
+            "no_offer",
+            "nothing here makes a machine of 64 vCPU, 64 GiB:\nhere has 8.\npods has 9.",
+        ),
+        (
+            no_offer(&[]),
+            "no_offer",
+            "nothing here makes a machine of 64 vCPU, 64 GiB:\nThe queue has no backend; its operator has to name one.",
+        ),
+    ] {
+        assert_eq!(invalid.to_string(), expected);
+        assert_eq!(invalid.key(), key);
+    }
+    let foreign = |nearest: Option<&str>| Foreign::UnknownTag {
+        tag: "memroy=4G".into(),
+        nearest: nearest.map(Into::into),
+    };
+    for (foreign, key, expected) in [
+        (
+            foreign(Some("memory")),
+            "unknown_tag",
+            "not for us: memroy=4G is no word of ours. Did you mean memory?",
+        ),
+        (
+            foreign(None),
+            "unknown_tag",
+            "not for us: memroy=4G is neither a word of ours nor a tag of the queue's",
+        ),
+        (
+            Foreign::OtherValue { tag: "os=windows".into(), ours: "os=linux".into() },
+            "other_value",
+            "not for us: it asks for os=windows, and our agents carry os=linux",
+        ),
+        (
+            Foreign::OtherQueue { queue: "other".into() },
+            "other_queue",
+            "not for us: queue other is not one that we serve here",
+        ),
+    ] {
+        assert_eq!(foreign.to_string(), expected);
+        assert_eq!(foreign.key(), key);
+    }
+}
+
+#[test]
+fn scopes_have_keys() {
+    let scopes = [Scope::All, Scope::Queue("a".into()), Scope::Policy(1), Scope::Backend(here())];
+    for scope in scopes {
+        assert_eq!(serde_json::to_value(&scope).unwrap()["scope"], scope.key());
+    }
+}
+
+fn is_a_line(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 255 && !text.chars().any(char::is_control)
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_backend_says_fits_one_line(words in "\\PC{0,300}|(.|\n|\u{1b}){0,300}", ahead in proptest::option::of(any::<u32>())) {
+        let words: Arc<str> = words.into();
+        let failure = failure(FailureClass::Capacity, &words);
+        let reasons = [
+            Reason::BackendUnreachable { backend: here(), words: words.clone() },
+            Reason::CoolingDown { backend: here(), failure: failure.clone(), until: Timestamp::from_millis(u64::MAX) },
+            Reason::Starting { backend: here(), note: Some(words.clone()) },
+            Reason::Foreign { tag: words.clone(), nearest: Some(words.clone()) },
+        ];
+        for reason in reasons {
+            prop_assert!(is_a_line(&reason.sentence(NOW)));
+            let notice = Notice::Waiting { reason: reason.clone(), ahead };
+            let text = notice.sentence(NOW);
+            prop_assert!(is_a_line(&text));
+            if let (Some(ahead @ 2..), Reason::CoolingDown { .. }) = (ahead, &reason) {
+                let place = format!(" ({ahead} jobs before it)");
+                prop_assert!(text.ends_with(&place), "the place is never cut off");
+            }
+        }
+        let retrying = Notice::Retrying { attempt: 1, of: 3, failure };
+        prop_assert!(is_a_line(&retrying.sentence(NOW)));
+        let alarm = Alarm::Denied { backend: here(), words };
+        prop_assert!(is_a_line(&alarm.to_string()));
+    }
+}

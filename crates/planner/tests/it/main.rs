@@ -3,5 +3,6 @@
 mod assess;
 mod assess_shapes;
 mod assess_units;
+mod simulation;
 mod words;
 mod words_doom;

@@ -1,6 +1,8 @@
 //! What the core decides, seen from outside.
 
 mod assess;
+mod assess_globs;
+mod assess_offers;
 mod assess_shapes;
 mod assess_units;
 mod simulation;

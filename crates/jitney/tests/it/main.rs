@@ -1,6 +1,9 @@
 //! What a user would notice of the program, one module per subject.
 
 mod config;
+mod config_docs;
 mod config_reload;
 mod config_whole;
+mod rules;
+mod rules_links;
 mod shell_journal;

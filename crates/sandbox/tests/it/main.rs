@@ -1,11 +1,8 @@
 //! What the server does over HTTP, with real agents and with Buildkite's own client where they are
-//! the judges; and what plays agents and machines beside it.
+//! the judges.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
-mod agent_api;
 mod agents;
-mod machines;
-mod minimal;
 mod parts;
 mod support;

@@ -1,4 +1,0 @@
-//! The backends from outside: the conformance suite on each, and each one's own bad luck.
-
-mod place;
-mod process;

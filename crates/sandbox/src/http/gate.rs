@@ -104,8 +104,7 @@ pub(super) async fn pass(
     let path = request.uri().path().to_owned();
     let is_api = path.starts_with("/v3/")
         || path.starts_with("/uploads/")
-        || path.starts_with("/artifacts/")
-        || path.starts_with("/_machines/");
+        || path.starts_with("/artifacts/");
     if !is_api {
         return next.run(request).await;
     }

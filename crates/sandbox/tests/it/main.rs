@@ -4,5 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod agents;
+mod builds;
+mod calls;
+mod faults;
+mod golden;
 mod parts;
+mod replays;
+mod stacks;
+mod stacks_client;
 mod support;
+mod webhooks;

@@ -131,6 +131,27 @@ impl Caller {
         self.call(Method::PUT, path, body).await.unwrap()
     }
 
+    /// Sends bytes that say they are gzip, and gives the status.
+    pub(crate) async fn post_bytes(&self, path: &str, body: Vec<u8>) -> u16 {
+        self.send(path, ("content-encoding", "gzip"), body).await
+    }
+
+    /// Sends a form whose boundary is `x`, without a token, and gives the status.
+    pub(crate) async fn post_form(&self, path: &str, body: String) -> u16 {
+        let kind = ("content-type", "multipart/form-data; boundary=x");
+        self.with("").send(path, kind, body.into_bytes()).await
+    }
+
+    async fn send(&self, path: &str, header: (&str, &str), body: Vec<u8>) -> u16 {
+        let request = self
+            .http
+            .post(format!("{}{path}", self.base))
+            .header("authorization", format!("Token {}", self.token))
+            .header(header.0, header.1)
+            .body(body);
+        request.send().await.unwrap().status().as_u16()
+    }
+
     /// Registers a stack for the default queue.
     pub(crate) async fn stack(&self, key: &str) {
         let new = json!({"key": key, "type": "custom", "queue_key": "_default", "metadata": {}});

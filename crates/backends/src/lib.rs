@@ -2,8 +2,10 @@
 //! suite that all of them pass. A backend translates; it never decides, and it knows nothing of
 //! the ledger or of policy.
 
+pub mod conformance;
 mod contract;
 pub mod http;
+pub mod process;
 
 pub use contract::{
     Backend, Class, Error, Future, Labels, Listing, Machine, MachineEnd, Order, Phase, Resources,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use self::law::Law;
 use self::tags::{Asked, invalid};
-use crate::offer::{Misfit, misfits, offer};
+use crate::offer::{Misfit, Most, misfits, offer};
 use crate::shape::{Wish, Word, nearest, shown_pair};
 use crate::words::crop;
 use crate::{
@@ -164,7 +164,7 @@ impl<'a> Sought<'a> {
         for (word, value) in &self.queue.defaults.words {
             take(&mut default, word, value)?;
         }
-        let class = match own.class.or(default.class) {
+        let class = match own.class {
             Some(name) => self.class(name)?,
             None => Wish::default(),
         };
@@ -172,8 +172,11 @@ impl<'a> Sought<'a> {
         let (wish, law, typed) = (&asked.wish, &self.law, &self.queue.defaults);
         let texts = |value: Option<&str>| value.map(Arc::from);
         Ok(Shape {
-            cpu: law.cpu(&asked, typed.cpu.or(default.cpu).unwrap_or(CPU))?,
-            memory: law.memory(&asked, typed.memory.or(default.memory).unwrap_or(MEMORY))?,
+            cpu: law.cpu(&asked, typed.cpu.or(default.cpu).unwrap_or_else(|| self.plain_cpu()))?,
+            memory: law.memory(
+                &asked,
+                typed.memory.or(default.memory).unwrap_or_else(|| self.plain_memory()),
+            )?,
             disk: law.disk(&asked, typed.disk.or(default.disk))?,
             disk_type: texts(wish.disk_type.or(default.disk_type)),
             local_ssds: law
@@ -191,6 +194,23 @@ impl<'a> Sought<'a> {
             zone: texts(wish.zone.or(default.zone)),
             region: texts(wish.region.or(default.region)),
         })
+    }
+
+    /// Where nobody says anything, a small host is no reason to refuse a job.
+    fn plain_cpu(&self) -> Cpu {
+        self.roomiest(|most| most.cpu).map_or(CPU, |most| CPU.min(most))
+    }
+
+    fn plain_memory(&self) -> Bytes {
+        self.roomiest(|most| most.memory).map_or(MEMORY, |most| MEMORY.min(most))
+    }
+
+    /// The most that one machine may have on any backend of the queue; none: there is no bound.
+    fn roomiest<T: Ord>(&self, of: impl Fn(&Most) -> Option<T>) -> Option<T> {
+        let backends = &self.policy.backends;
+        let most = self.queue.backends.iter().filter_map(|name| backends.get(name)).map(Most::of);
+        let each: Option<Vec<T>> = most.map(|most| of(&most)).collect();
+        each?.into_iter().max()
     }
 
     fn class(&self, name: &str) -> Result<Wish<'a>, Invalid> {

@@ -47,6 +47,8 @@ pub struct Entry {
     pub lease: Option<Lease>,
     /// When Buildkite last refused to reserve the job for us: the request's start.
     pub refused_at: Option<Timestamp>,
+    /// When Buildkite last gave no token, because it did not see the job as reserved by us.
+    pub unissued_at: Option<Timestamp>,
     /// In order of their numbers; the last is the current one.
     pub attempts: Vec<Attempt>,
     /// How many attempts count against the queue's limit.

@@ -117,5 +117,7 @@ pub struct EndSeen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenSeen {
     pub attempt: u32,
+    /// When it was asked for.
+    pub issued_at: Timestamp,
     pub expires_at: Timestamp,
 }

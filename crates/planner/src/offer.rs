@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::fit::{Misfit, misfits, offer};
+pub(crate) use self::fit::{Misfit, Most, misfits, offer};
 use crate::{BackendName, Bytes, Cpu};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -234,9 +234,7 @@ impl<'a> Law<'a> {
         match whose {
             Whose::Queue | Whose::QueueTotal => format!("queue {}", self.key),
             Whose::Total => "this installation".to_string(),
-            Whose::Rule(index) | Whose::RuleTotal(index) => {
-                rule_name(index, &self.policy.rules[index])
-            }
+            Whose::Rule(index) | Whose::RuleTotal(index) => rule_name(&self.policy.rules[index]),
         }
     }
 }
@@ -268,15 +266,15 @@ fn show_size(bytes: Bytes) -> (String, String) {
     (bytes.to_string(), spell_size(bytes))
 }
 
-/// `policy 1 (pipeline deploy-*, branch main)`: counted as the configuration is read, from one.
-fn rule_name(index: usize, rule: &Rule) -> String {
+/// `the policy on pipeline deploy-*, branch main`: by its match, for it has no name.
+fn rule_name(rule: &Rule) -> String {
     let parts = [("pipeline", &rule.pipeline), ("branch", &rule.branch), ("queue", &rule.queue)];
     let parts: Vec<String> = parts
         .into_iter()
         .filter_map(|(what, glob)| glob.as_ref().map(|glob| format!("{what} {}", glob.as_str())))
         .collect();
     match parts.is_empty() {
-        true => format!("policy {}", index + 1),
-        false => format!("policy {} ({})", index + 1, parts.join(", ")),
+        true => "the policy on all jobs".into(),
+        false => format!("the policy on {}", parts.join(", ")),
     }
 }

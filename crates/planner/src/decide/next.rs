@@ -8,11 +8,13 @@ use crate::job::Standing;
 use crate::ledger::doubled;
 use crate::{
     Action, Attempt, Create, Delete, Doom, Entry, Event, Failed, FailureClass, Finish,
-    FinishOutcome, JobId, MachineName, Notice, Offer, Outcome, Reason, Request,
+    FinishOutcome, JobId, MachineName, Notice, Offer, Outcome, Reason, Request, Timestamp,
 };
 
 /// How long after a refusal a job that is still open is reserved again.
 const REFUSED_AGAIN: Duration = Duration::from_secs(5);
+/// How long after a token that is too short another is tried for.
+const MINT_AGAIN: Duration = Duration::from_secs(2);
 const FINISH_AGAIN_FIRST: Duration = Duration::from_secs(1);
 const FINISH_AGAIN_MOST: Duration = Duration::from_secs(30);
 
@@ -108,7 +110,7 @@ impl Round<'_> {
     /// The job is not reserved by us, as far as we know. A refusal usually means that an agent has
     /// it, so Buildkite is asked before another try.
     fn reserve_anew(&mut self, entry: &Entry) {
-        let at = match entry.refused_at {
+        let at = match entry.refused_at.max(entry.unissued_at) {
             None => self.now,
             Some(refused_at) => {
                 if self.word_or_ask(entry, refused_at) != Some(Standing::Open) {
@@ -246,9 +248,10 @@ impl Round<'_> {
                 None => self.reserve_anew(entry),
             };
         }
-        let token = self.seen.tokens.get(&entry.job);
-        if !token.is_some_and(|token| token.attempt == attempt && token.expires_at >= needed) {
-            return self.mint(&entry.queue, entry.job, attempt);
+        let token = self.seen.tokens.get(&entry.job).filter(|token| token.attempt == attempt);
+        let Some(token) = token else { return self.mint(&entry.queue, entry.job, attempt) };
+        if token.expires_at < needed {
+            return self.short_token(entry, attempt, token.issued_at);
         }
         let name = MachineName::of(&self.policy.name, entry.job, attempt);
         let intent = Event::CreateIntended {
@@ -275,6 +278,17 @@ impl Round<'_> {
             deadline,
         };
         self.step(vec![intent], Action::Create(Box::new(create)));
+    }
+
+    /// The token does not live long enough. If it was short from the start, then so is the
+    /// reservation in truth, whatever we asked for: it is extended first, and not in haste.
+    fn short_token(&mut self, entry: &Entry, attempt: u32, issued_at: Timestamp) {
+        let again = issued_at.plus(MINT_AGAIN);
+        if entry.lease.is_some_and(|lease| lease.sent_at > issued_at) {
+            self.mint(&entry.queue, entry.job, attempt);
+        } else if self.due(again) {
+            self.reserve(&entry.queue, entry.job, self.now, self.now);
+        }
     }
 
     fn tell_made(&mut self, entry: &Entry, attempt: &Attempt) {

@@ -49,7 +49,7 @@ impl<'a> Room<'a> {
         request: &Request,
         offer: &Offer,
     ) {
-        let amount = Amount::machine(offer.cpu, offer.memory, offer.price_micros_per_hour);
+        let amount = offer_amount(offer);
         charge(&mut self.usage, policy, queue, &request.policies, &offer.backend, amount);
         if let Some(left) = self.creates.get_mut(&offer.backend) {
             *left = left.saturating_sub(1);
@@ -76,6 +76,10 @@ fn charge(
     }
 }
 
+fn offer_amount(offer: &Offer) -> Amount {
+    Amount::machine(offer.cpu, offer.memory, offer.price_micros_per_hour)
+}
+
 impl<'a> Round<'a> {
     /// The first offer that can be taken up now; else why the best of them can not.
     pub(super) fn place<'r>(
@@ -90,7 +94,11 @@ impl<'a> Round<'a> {
         self.shared_limits(queue, request, best)?;
         let mut reason = None;
         for offer in &request.offers {
-            match self.offer_open(offer) {
+            // A dearer or larger offer than the best may be too much where the best is not. That
+            // is no reason to keep others out.
+            let open =
+                self.offer_open(offer).and_then(|()| self.shared_room(queue, request, offer));
+            match open {
                 Ok(()) => return Ok(offer),
                 Err(why) => reason = reason.or(Some(why)),
             }
@@ -98,25 +106,48 @@ impl<'a> Round<'a> {
         Err(reason.expect("there is a best offer, and it was not open"))
     }
 
-    /// The limits that count every offer alike.
+    /// The limits that count every offer alike. Where one is reached, it is closed to those who
+    /// come later.
     fn shared_limits(
         &mut self,
         queue: &QueueKey,
         request: &Request,
         offer: &Offer,
     ) -> Result<(), Reason> {
-        let policy = self.policy;
-        let more = Amount::machine(offer.cpu, offer.memory, offer.price_micros_per_hour);
-        self.fits(Scope::All, &policy.limits, more)?;
-        if let Some(queue_policy) = policy.queues.get(queue) {
-            self.fits(Scope::Queue(queue.clone()), &queue_policy.limits, more)?;
+        for (scope, limits) in self.shared(queue, request) {
+            self.fits(scope, &limits, offer_amount(offer))?;
         }
-        for index in &request.policies {
-            if let Some(rule) = policy.rules.get(*index) {
-                self.fits(Scope::Policy(*index), &rule.limits, more)?;
+        Ok(())
+    }
+
+    /// The same limits for one offer, closing nothing.
+    fn shared_room(
+        &self,
+        queue: &QueueKey,
+        request: &Request,
+        offer: &Offer,
+    ) -> Result<(), Reason> {
+        for (scope, limits) in self.shared(queue, request) {
+            if let Some(limit) = self.room.usage.broken(&scope, &limits, offer_amount(offer)) {
+                return Err(Reason::Limit { scope, limit: limit.into() });
             }
         }
         Ok(())
+    }
+
+    fn shared(&self, queue: &QueueKey, request: &Request) -> Vec<(Scope, Limits)> {
+        let policy = self.policy;
+        let mut shared = vec![(Scope::All, policy.limits)];
+        if let Some(queue_policy) = policy.queues.get(queue) {
+            shared.push((Scope::Queue(queue.clone()), queue_policy.limits));
+        }
+        for index in &request.policies {
+            if let Some(rule) = policy.rules.get(*index) {
+                shared.push((Scope::Policy(*index), rule.limits));
+            }
+        }
+        shared.retain(|(_, limits)| *limits != Limits::default());
+        shared
     }
 
     fn fits(&mut self, scope: Scope, limits: &Limits, more: Amount) -> Result<(), Reason> {
@@ -155,7 +186,7 @@ impl<'a> Round<'a> {
         policy: &BackendPolicy,
         offer: &Offer,
     ) -> Result<(), Reason> {
-        let more = Amount::machine(offer.cpu, offer.memory, offer.price_micros_per_hour);
+        let more = offer_amount(offer);
         let scope = Scope::Backend(backend);
         self.fits(scope.clone(), &policy.capacity, more)?;
         self.fits(scope, &policy.limits, more)

@@ -41,12 +41,15 @@ impl Ledger {
                 entry.lease = Some(Lease { sent_at, until });
                 entry.refused_at = None;
             }),
-            Event::NotReserved { sent_at: at, .. } | Event::NotIssued { at, .. } => {
-                self.with(job, |entry| {
-                    entry.lease = None;
-                    entry.refused_at = Some(at);
-                });
-            }
+            Event::NotReserved { sent_at, .. } => self.with(job, |entry| {
+                entry.lease = None;
+                entry.refused_at = Some(sent_at);
+            }),
+            // The job may still be ours: only another reservation, or its refusal, tells.
+            Event::NotIssued { at, .. } => self.with(job, |entry| {
+                entry.lease = None;
+                entry.unissued_at = Some(at);
+            }),
             Event::Acquired { at, .. } => self.with(job, |entry| entry.acquired(at)),
             Event::JobStopping { at, .. } => {
                 self.with(job, |entry| entry.stopping_at = entry.stopping_at.or(Some(at)));
@@ -331,6 +334,7 @@ impl Entry {
             taken_at: at,
             lease: None,
             refused_at: None,
+            unissued_at: None,
             attempts: Vec::new(),
             charged: 0,
             last_failure: None,

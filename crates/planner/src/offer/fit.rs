@@ -101,13 +101,13 @@ fn plain_misfits(shape: &Shape, backend: &BackendPolicy, passes_on: bool) -> Vec
 
 /// The largest single machine: no more than the backend has in all, or may use in all. A limit of
 /// nothing stops a backend for a while, and refuses nobody for good.
-struct Most {
-    cpu: Option<Cpu>,
-    memory: Option<Bytes>,
+pub(crate) struct Most {
+    pub(crate) cpu: Option<Cpu>,
+    pub(crate) memory: Option<Bytes>,
 }
 
 impl Most {
-    fn of(backend: &BackendPolicy) -> Self {
+    pub(crate) fn of(backend: &BackendPolicy) -> Self {
         let least = |of: fn(&Limits) -> Option<u64>| {
             let limit = of(&backend.limits).filter(|limit| *limit > 0);
             of(&backend.capacity).into_iter().chain(limit).min()

@@ -117,8 +117,13 @@ pub(crate) fn nearest<'a>(
         return None;
     }
     candidates
-        .map(|candidate| (strsim::osa_distance(text, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.chars().count() / 3).max(1))
+        .filter_map(|candidate| {
+            let most = (candidate.len() / 3).max(1);
+            // A distance is never less than the difference in length, and far dearer to find.
+            let near = candidate.len().abs_diff(text.len()) <= most;
+            let distance = near.then(|| strsim::osa_distance(text, candidate))?;
+            (distance <= most).then_some((distance, candidate))
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

@@ -1,10 +1,10 @@
-//! What a job gets: words, classes, defaults, the administrator's word, and where it could be made.
+//! What a job gets: words, classes, defaults, and the administrator's word.
 
 use std::time::Duration;
 
 use planner::{
-    Arch, BackendKind, Bytes, Cpu, Explained, Glob, Limits, Policy, QueueKey, Refusal, Rule,
-    Shapes, Spot, Verdict, assess, check_tag, explain_offers,
+    Bytes, Cpu, Glob, Limits, Policy, Refusal, Rule, Shapes, Spot, assess, check_tag,
+    explain_offers,
 };
 
 use crate::assess::{check, edit, policy, row, show, words};
@@ -132,17 +132,16 @@ fn a_class_stands_for_words_and_the_jobs_own_win() {
 
 #[test]
 fn defaults_fill_the_rest_and_are_cut_to_what_is_allowed() {
-    let mut policy = edit(|queue| {
-        queue.defaults.words = words(&[("arch", "amd64"), ("spot", "prefer"), ("class", "large")]);
+    let policy = edit(|queue| {
+        queue.defaults.words = words(&[("arch", "amd64"), ("spot", "prefer")]);
         queue.defaults.disk = Some(Bytes::gib(4096));
         queue.largest.cpu = Some(Cpu::from_millis(1500));
     });
-    policy.classes.insert("large".into(), words(&[("memory", "6G")]));
     shapes(
         &policy,
         &[
-            ("", "1.5 vCPU, 6 GiB, 2 TiB disk, amd64, spot prefer"),
-            ("spot=allow arch=arm64 disk=1G", "1.5 vCPU, 6 GiB, 1 GiB disk, arm64"),
+            ("", "1.5 vCPU, 4 GiB, 2 TiB disk, amd64, spot prefer"),
+            ("spot=allow arch=arm64 disk=1G", "1.5 vCPU, 4 GiB, 1 GiB disk, arm64"),
         ],
     );
     let bare = edit(|queue| {
@@ -195,7 +194,7 @@ fn too_much_names_the_limit_and_whose_it_is() {
         }),
         &[(
             "memory=17G",
-            "invalid memory=17G: all jobs of policy 2 (queue j*) together may use at most 16 GiB. Write memory: 16G or less",
+            "invalid memory=17G: all jobs of the policy on queue j* together may use at most 16 GiB. Write memory: 16G or less",
         )],
     );
     check(
@@ -207,7 +206,7 @@ fn too_much_names_the_limit_and_whose_it_is() {
 #[test]
 fn the_strictest_policy_wins() {
     let deploy = |tags: &str| show(&assess(&row(tags, "deploy-web", "main"), &policy()));
-    let whose = "policy 1 (pipeline deploy-*, branch main)";
+    let whose = "the policy on pipeline deploy-*, branch main";
     for (tags, expected) in [
         ("", "2 vCPU, 4 GiB, spot never @ theirs [queue=jit os=linux]".to_string()),
         (
@@ -230,6 +229,44 @@ fn the_strictest_policy_wins() {
         ("spot=prefer", "2 vCPU, 4 GiB, spot never @ theirs [queue=jit os=linux]".to_string()),
     ] {
         assert_eq!(deploy(tags), expected, "of {tags:?}");
+    }
+}
+
+#[test]
+fn a_policy_on_all_jobs_may_forbid_everything() {
+    let all = |rule: Rule| {
+        let mut policy = policy();
+        policy.rules = vec![rule];
+        policy
+    };
+    let no_images = all(Rule { images: Some(Vec::new()), ..Rule::default() });
+    check(
+        &no_images,
+        &[
+            (
+                "image=x",
+                "invalid image=x: the policy on all jobs does not allow this image. Leave image out",
+            ),
+            ("", "2 vCPU, 4 GiB @ here theirs [queue=jit os=linux]"),
+        ],
+    );
+    let nowhere = all(Rule { backends: Some(Vec::new()), ..Rule::default() });
+    let none = "the policy on all jobs allows no backend at all.";
+    check(&nowhere, &[("", &format!("no offer for 2 vCPU, 4 GiB: {none} | {none}"))]);
+}
+
+#[test]
+fn never_outweighs_require_between_administrators() {
+    for (queue, rule, expected) in [
+        (Spot::Require, Spot::Never, Spot::Never),
+        (Spot::Never, Spot::Require, Spot::Never),
+        (Spot::Prefer, Spot::Require, Spot::Require),
+        (Spot::Prefer, Spot::Allow, Spot::Prefer),
+    ] {
+        let mut policy = edit(|policy| policy.spot = queue);
+        policy.rules = vec![Rule { spot: Some(rule), ..Rule::default() }];
+        let shape = explain_offers(&[], &"jit".into(), "web", "main", &policy).shape.unwrap();
+        assert_eq!(shape.spot, expected, "queue {queue}, policy {rule}");
     }
 }
 
@@ -278,147 +315,6 @@ fn spot_is_the_administrators_word_first() {
          require allow require\nrequire prefer require\nrequire require require\nrequire never invalid\n\
          never allow never\nnever prefer never\nnever require invalid\nnever never never\n"
     );
-}
-
-#[test]
-fn what_no_backend_makes_says_why_for_each_and_what_would_fit() {
-    let only_here = |queue: &mut planner::QueuePolicy| queue.backends = vec!["here".into()];
-    let mut small = edit(only_here);
-    check(
-        &small,
-        &[
-            (
-                "cpu=64 memory=64G",
-                "no offer for 64 vCPU, 64 GiB: here has 8 vCPU and 32 GiB; you asked for 64 vCPU and 64 GiB. \
-                 Ask for at most cpu: 8 and memory: 32G.",
-            ),
-            (
-                "cpu=64",
-                "no offer for 64 vCPU, 4 GiB: here has 8 vCPU and 32 GiB; you asked for 64 vCPU and 4 GiB. \
-                 Ask for at most cpu: 8.",
-            ),
-            (
-                "arch=arm64",
-                "no offer for 2 vCPU, 4 GiB, arm64: here has amd64 machines only. Ask for arch: amd64, not arm64.",
-            ),
-            (
-                "gpu=l4 image=x",
-                "no offer for 2 vCPU, 4 GiB, gpu l4, image x: here has no images. Leave image out. here has no GPUs. Leave gpu out.",
-            ),
-            (
-                "local-ssd=1",
-                "no offer for 2 vCPU, 4 GiB, 1 local SSD: here has no local SSDs. Leave local-ssd out.",
-            ),
-            (
-                "spot=require",
-                "no offer for 2 vCPU, 4 GiB, spot require: here has no interruptible machines. Leave spot out.",
-            ),
-            ("zone=a", "no offer for 2 vCPU, 4 GiB, a: here has no zones. Leave zone out."),
-            (
-                "arch=amd64 spot=prefer",
-                "2 vCPU, 4 GiB, amd64, spot prefer @ here [queue=jit os=linux]",
-            ),
-        ],
-    );
-    let here = small.backends.get_mut(&"here".into()).unwrap();
-    here.limits.cpu = Some(Cpu::from_millis(4000));
-    here.arch = None;
-    check(
-        &small,
-        &[
-            (
-                "cpu=6",
-                "no offer for 6 vCPU, 4 GiB: here has 4 vCPU and 32 GiB; you asked for 6 vCPU and 4 GiB. Ask for at most cpu: 4.",
-            ),
-            (
-                "arch=arm64",
-                "no offer for 2 vCPU, 4 GiB, arm64: here does not say which architecture it has. Leave arch: arm64 out.",
-            ),
-        ],
-    );
-}
-
-#[test]
-fn a_service_of_the_users_gets_images_and_architectures_passed_on() {
-    let mut policy = edit(|queue| queue.backends = vec!["theirs".into()]);
-    check(
-        &policy,
-        &[
-            (
-                "arch=arm64 image=x cpu=90",
-                "90 vCPU, 4 GiB, arm64, image x @ theirs [queue=jit os=linux]",
-            ),
-            (
-                "family=n2",
-                "no offer for 2 vCPU, 4 GiB, n2: theirs has no machine families. Leave family out.",
-            ),
-        ],
-    );
-    let theirs = policy.backends.get_mut(&"theirs".into()).unwrap();
-    theirs.arch = Some(Arch::Amd64);
-    theirs.images = vec![Glob::new("ci-*")];
-    check(
-        &policy,
-        &[
-            ("image=ci-1", "2 vCPU, 4 GiB, image ci-1 @ theirs [queue=jit os=linux]"),
-            (
-                "image=x",
-                "no offer for 2 vCPU, 4 GiB, image x: theirs has no image x. Ask for one of ci-*.",
-            ),
-            (
-                "arch=arm64",
-                "no offer for 2 vCPU, 4 GiB, arm64: theirs has amd64 machines only. Ask for arch: amd64, not arm64.",
-            ),
-        ],
-    );
-}
-
-#[test]
-fn a_plan_hears_every_backend() {
-    let mut policy = edit(|queue| {
-        queue.backends = ["vms", "here", "gone", "theirs"].map(Into::into).to_vec();
-    });
-    let mut vms = policy.backends[&"here".into()].clone();
-    vms.kind = BackendKind::Gce;
-    policy.backends.insert("vms".into(), vms);
-    let rules = ["cpu=16".to_string()];
-    let Explained { shape, offers, exclusions, policies, tags } =
-        explain_offers(&rules, &QueueKey::new("jit"), "web", "main", &policy);
-    assert_eq!(shape.unwrap().to_string(), "16 vCPU, 4 GiB");
-    let offers: Vec<_> =
-        offers.iter().map(|offer| (offer.backend.as_str(), &*offer.machine_type)).collect();
-    assert_eq!(offers, [("theirs", "")]);
-    let said: Vec<String> = exclusions.iter().map(|(name, why)| format!("{name}: {why}")).collect();
-    assert_eq!(
-        said,
-        [
-            "vms: vms is a gce backend, which is not in this build.",
-            "here: here has 8 vCPU and 32 GiB; you asked for 16 vCPU and 4 GiB. Ask for at most cpu: 8.",
-            "gone: gone is not configured.",
-        ]
-    );
-    assert_eq!((policies, tags), (vec![], vec!["queue=jit".to_string(), "os=linux".to_string()]));
-
-    let denied = explain_offers(&[], &"jit".into(), "deploy-x", "main", &policy);
-    let said: Vec<&str> = denied.exclusions.iter().map(|(_, why)| why.as_str()).collect();
-    assert_eq!(
-        said[1],
-        "policy 1 (pipeline deploy-*, branch main) does not allow here, only theirs."
-    );
-    assert_eq!(denied.policies, [0]);
-}
-
-#[test]
-fn offers_keep_the_queues_order_at_equal_price() {
-    let policy = edit(|queue| queue.backends = vec!["theirs".into(), "here".into()]);
-    match assess(&row("", "web", "main"), &policy) {
-        Verdict::Ours(request) => {
-            let order: Vec<&str> =
-                request.offers.iter().map(|offer| offer.backend.as_str()).collect();
-            assert_eq!(order, ["theirs", "here"]);
-        }
-        other @ (Verdict::Invalid(_) | Verdict::Foreign(_)) => panic!("{other:?}"),
-    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! What the core decides, seen from outside.
 
 mod assess;
+mod assess_globs;
+mod assess_offers;
 mod assess_shapes;
 mod assess_units;
+mod simulation;
 mod words;
 mod words_doom;

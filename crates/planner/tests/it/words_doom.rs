@@ -23,6 +23,7 @@ fn entry(attempts: Vec<Attempt>) -> Entry {
         taken_at: START,
         lease: None,
         refused_at: None,
+        unissued_at: None,
         attempts,
         charged: 0,
         last_failure: None,

@@ -1,13 +1,16 @@
 //! What the server does over HTTP, with real agents and with Buildkite's own client where they are
-//! the judges.
+//! the judges; and what plays agents and machines beside it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod agent_api;
 mod agents;
 mod builds;
 mod calls;
 mod faults;
 mod golden;
+mod machines;
+mod minimal;
 mod parts;
 mod replays;
 mod stacks;

@@ -1,0 +1,4 @@
+//! The backends from outside: the conformance suite on each, and each one's own bad luck.
+
+mod place;
+mod process;

@@ -1,0 +1,343 @@
+//! Two places that make machines, as they truly are, and what becomes of each machine: it is
+//! provisioned, boots, its agent registers, acquires its job, runs it and leaves; or something of
+//! that goes wrong, as its fate says from the start. Its own deadline ends it in any case.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::{BackendName, EndSeen, JobId, JobState, MachineName, MachineSeen, Phase, Timestamp};
+
+use super::buildkite::Token;
+use super::faults::{Kind, Side};
+use super::world::{Happening, Sim};
+
+/// What will become of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Runs,
+    /// It boots for ever.
+    NeverStarts,
+    /// It ends (or vanishes) while it boots.
+    DiesBooting,
+    /// Its agent dies so long after the acquire.
+    DiesAfter(Duration),
+    /// Its agent stays long after its job has ended.
+    Lingers,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Booting,
+    Connects,
+    Acquires,
+    Dies,
+    Leaves,
+    Deadline,
+    Gone,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    pub(crate) seen: MachineSeen,
+    pub(crate) backend: BackendName,
+    pub(crate) cost: u64,
+    pub(crate) policies: Vec<usize>,
+    pub(crate) token: Token,
+    pub(crate) fate: Fate,
+    pub(crate) vanishes: bool,
+    pub(crate) deleting: bool,
+    pub(crate) gone_at: Option<Timestamp>,
+    /// Which shell's which journal asked for it, and since when another may know of it.
+    pub(crate) epoch: u64,
+    pub(crate) known_since: Timestamp,
+    pub(crate) adopted: bool,
+}
+
+impl Machine {
+    /// Whether its agent may still do something.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.gone_at.is_none() && self.seen.ended.is_none()
+    }
+}
+
+pub(crate) type Listing = BTreeMap<(JobId, u32), Arc<MachineSeen>>;
+
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    /// Those that are gone stay here: a name is not used again.
+    pub(crate) machines: BTreeMap<u64, Machine>,
+    earlier: VecDeque<(Timestamp, Listing)>,
+}
+
+/// How far behind a late listing may be; the core is told that ten seconds may pass.
+const LATE_AT_MOST: u64 = 8_000;
+
+impl Place {
+    pub(crate) fn list(&mut self, now: Timestamp) -> Listing {
+        let listing: Listing = self
+            .machines
+            .values()
+            .filter(|machine| machine.gone_at.is_none())
+            .map(|machine| {
+                let seen = &machine.seen;
+                ((seen.job, seen.attempt), Arc::new(seen.clone()))
+            })
+            .collect();
+        self.earlier.push_back((now, listing.clone()));
+        while self.earlier.len() > 40 {
+            self.earlier.pop_front();
+        }
+        listing
+    }
+
+    /// What a listing said some seconds ago, where there was one.
+    pub(crate) fn list_late(&self, now: Timestamp, lag: Duration) -> Option<Listing> {
+        let (from, to) = (now.minus(Duration::from_millis(LATE_AT_MOST)), now.minus(lag));
+        let in_time = |at: Timestamp| at >= from && at <= to;
+        self.earlier.iter().rev().find(|(at, _)| in_time(*at)).map(|(_, listing)| listing.clone())
+    }
+
+    pub(crate) fn named(&self, name: &MachineName) -> Option<u64> {
+        let there = |machine: &&Machine| machine.gone_at.is_none() && machine.seen.name == *name;
+        self.machines.iter().find(|(_, machine)| there(machine)).map(|(serial, _)| *serial)
+    }
+
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Machine> {
+        self.machines.values().filter(|machine| machine.gone_at.is_none())
+    }
+}
+
+/// What a create asks for, as it arrives.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) create: planner::Create,
+    pub(crate) dispatch: Arc<str>,
+    pub(crate) instance: Arc<str>,
+    pub(crate) token: Token,
+    pub(crate) epoch: u64,
+}
+
+impl Sim<'_> {
+    /// The backend makes the machine and lets its life begin.
+    pub(crate) fn make(&mut self, order: &Order) -> u64 {
+        let serial = self.serial();
+        let fate = self.fate();
+        let create = &order.create;
+        let seen = MachineSeen {
+            job: create.job,
+            attempt: create.attempt,
+            name: create.name.clone(),
+            instance: order.instance.clone(),
+            queue: create.queue.clone(),
+            dispatch: order.dispatch.clone(),
+            cpu: create.offer.cpu,
+            memory: create.offer.memory,
+            phase: Phase::Provisioning,
+            created_at: self.now,
+            connected_at: None,
+            deadline_at: self.now.plus(create.deadline),
+            ended: None,
+            note: None,
+        };
+        let request = self.buildkite.jobs.get(&create.job).and_then(|job| job.request().cloned());
+        let machine = Machine {
+            seen,
+            backend: create.offer.backend.clone(),
+            cost: create.offer.price_micros_per_hour,
+            policies: request.map(|request| request.policies.clone()).unwrap_or_default(),
+            token: order.token,
+            fate,
+            vanishes: self.strikes(Kind::Vanishes, 400),
+            deleting: false,
+            gone_at: None,
+            epoch: order.epoch,
+            known_since: self.now,
+            adopted: false,
+        };
+        let job = create.job;
+        self.tell(Some(job), || {
+            let seen = &machine.seen;
+            format!("machine {} is made on {}, fate {fate:?}", seen.name, machine.backend)
+        });
+        self.places.entry(machine.backend.clone()).or_default().machines.insert(serial, machine);
+        self.after(create.deadline, Happening::Machine(serial, Stage::Deadline));
+        let provisioned = self.dice.millis(50, 1_500);
+        self.after(provisioned, Happening::Machine(serial, Stage::Booting));
+        serial
+    }
+
+    fn fate(&mut self) -> Fate {
+        if self.strikes(Kind::NeverStarts, 300) {
+            return Fate::NeverStarts;
+        }
+        if self.strikes(Kind::DiesBefore, 300) {
+            return Fate::DiesBooting;
+        }
+        if self.strikes(Kind::DiesAfter, 300) {
+            return Fate::DiesAfter(self.dice.millis(10, 8_000));
+        }
+        if self.strikes(Kind::Lingers, 400) {
+            return Fate::Lingers;
+        }
+        Fate::Runs
+    }
+
+    pub(crate) fn machine(&mut self, serial: u64) -> Option<&mut Machine> {
+        self.places.values_mut().find_map(|place| place.machines.get_mut(&serial))
+    }
+
+    /// The next thing happens to a machine, unless it is past that.
+    pub(crate) fn stage(&mut self, serial: u64, stage: Stage) {
+        let Some(machine) = self.machine(serial).filter(|machine| machine.gone_at.is_none()) else {
+            return;
+        };
+        let (alive, fate) = (machine.is_alive(), machine.fate);
+        match stage {
+            Stage::Booting if alive => self.boots(serial, fate),
+            Stage::Connects if alive => self.connects(serial),
+            Stage::Acquires if alive => self.acquires(serial, fate),
+            Stage::Dies if alive => self.agent_leaves(serial, "the machine died"),
+            Stage::Leaves if alive => self.agent_leaves(serial, "the agent exited with 0"),
+            Stage::Deadline => self.removed(serial, "its own deadline"),
+            Stage::Gone => self.removed(serial, "it was deleted"),
+            Stage::Booting | Stage::Connects | Stage::Acquires | Stage::Dies | Stage::Leaves => {}
+        }
+    }
+
+    fn boots(&mut self, serial: u64, fate: Fate) {
+        self.change(serial, |machine| machine.seen.phase = Phase::Booting);
+        if fate == Fate::NeverStarts {
+            return;
+        }
+        if fate == Fate::DiesBooting {
+            let dies = self.dice.millis(10, 5_000);
+            return self.after(dies, Happening::Machine(serial, Stage::Dies));
+        }
+        let mut boots = self.dice.millis(100, 6_000);
+        if self.strikes(Kind::StartsAtTheTimeout, 400) {
+            // The very second at which the core gives the machine up.
+            let now = self.now;
+            let created = self.machine(serial).map_or(now, |machine| machine.seen.created_at);
+            let timeout = created.plus(self.scene.start_timeout);
+            boots = timeout.since(self.now).saturating_sub(Duration::from_secs(1))
+                + self.dice.millis(0, 2_500);
+        }
+        self.after(boots, Happening::Machine(serial, Stage::Connects));
+    }
+
+    fn connects(&mut self, serial: u64) {
+        let now = self.now;
+        self.change(serial, |machine| {
+            machine.seen.phase = Phase::Connected;
+            machine.seen.connected_at = Some(now);
+        });
+        let acquires = self.dice.millis(5, 300);
+        self.after(acquires, Happening::Machine(serial, Stage::Acquires));
+    }
+
+    /// The agent asks for its one job. While Buildkite cannot be reached it tries again.
+    fn acquires(&mut self, serial: u64, fate: Fate) {
+        if self.is_down(&Side::Buildkite) {
+            return self.after(Duration::from_secs(2), Happening::Machine(serial, Stage::Acquires));
+        }
+        let Some(token) = self.machine(serial).map(|machine| machine.token) else { return };
+        let (job, now) = (token.job, self.now);
+        let state = self.buildkite.state(job);
+        if !self.buildkite.acquire(token, serial, now) {
+            self.tell(Some(job), || format!("the agent does not get the job: {state:?}"));
+            return self.agent_leaves(serial, "the agent exited with 27");
+        }
+        self.tell(Some(job), || "the agent acquired the job".to_owned());
+        self.check_acquire(job, serial);
+        let runs = self.dice.millis(20, 300);
+        self.after(runs, Happening::JobRuns(job, serial));
+        if let Fate::DiesAfter(span) = fate {
+            self.after(span, Happening::Machine(serial, Stage::Dies));
+        }
+    }
+
+    /// The agent is no more, in peace or not. A job that it held is lost.
+    pub(crate) fn agent_leaves(&mut self, serial: u64, cause: &str) {
+        let now = self.now;
+        let Some(machine) = self.machine(serial) else { return };
+        let (job, vanishes) = (machine.seen.job, machine.vanishes);
+        self.change(serial, |machine| {
+            machine.seen.phase = Phase::Ended;
+            machine.seen.ended = Some(Arc::new(EndSeen {
+                at: now,
+                cause: cause.into(),
+                log_tail: "".into(),
+                cpu_millis_used: None,
+                peak_memory: None,
+                oom_killed: false,
+            }));
+        });
+        self.tell(Some(job), || format!("the agent is gone: {cause}"));
+        self.orphan(job, serial);
+        if vanishes {
+            // Some places tidy up by themselves, but never within an instant.
+            let gone = self.dice.millis(3_000, 20_000);
+            self.after(gone, Happening::Machine(serial, Stage::Gone));
+        }
+    }
+
+    /// The machine is no more, and no listing that begins from now on has it.
+    fn removed(&mut self, serial: u64, cause: &str) {
+        let now = self.now;
+        let Some(machine) = self.machine(serial) else { return };
+        let (job, name) = (machine.seen.job, machine.seen.name.clone());
+        self.change(serial, |machine| machine.gone_at = Some(now));
+        self.tell(Some(job), || format!("machine {name} is gone: {cause}"));
+        self.orphan(job, serial);
+    }
+
+    /// If this machine's agent held the job, Buildkite finds that out in its own time.
+    fn orphan(&mut self, job: JobId, serial: u64) {
+        if !self.buildkite.holds_job(job, serial) {
+            return;
+        }
+        let lost = self.dice.millis(180_000, 240_000);
+        match self.buildkite.state(job) {
+            JobState::Canceling | JobState::TimingOut => {
+                self.after(Duration::from_secs(60), Happening::StopSeen(job));
+            }
+            JobState::NotReady
+            | JobState::Scheduled
+            | JobState::Reserved
+            | JobState::Assigned
+            | JobState::Accepted
+            | JobState::Running
+            | JobState::Finished
+            | JobState::Canceled
+            | JobState::TimedOut
+            | JobState::Expired
+            | JobState::NeverRun
+            | JobState::Unknown => self.after(lost, Happening::AgentLost(job)),
+        }
+    }
+
+    /// A delete takes effect: at once for the agent, a little later for the listing.
+    pub(crate) fn unmake(&mut self, serial: u64) {
+        let Some(machine) = self.machine(serial) else { return };
+        if machine.deleting {
+            return;
+        }
+        let alive = machine.is_alive();
+        machine.deleting = true;
+        let slow = self.strikes(Kind::SlowDelete, 500);
+        let gone = if slow { self.dice.millis(2_000, 20_000) } else { self.dice.millis(0, 800) };
+        if alive {
+            self.agent_leaves(serial, "its machine was deleted");
+        }
+        self.after(gone, Happening::Machine(serial, Stage::Gone));
+    }
+
+    /// Changes a machine, and lets the watches know.
+    fn change(&mut self, serial: u64, change: impl FnOnce(&mut Machine)) {
+        let Some(machine) = self.machine(serial) else { return };
+        change(machine);
+        let backend = machine.backend.clone();
+        self.nudge(&backend);
+    }
+}

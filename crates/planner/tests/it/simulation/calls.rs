@@ -1,0 +1,409 @@
+//! A call on its way: what it does to the world when it arrives, and what its caller learns when
+//! it returns, if it does.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use planner::{
+    Action, Answer, CreateOutcome, Event, Failure, FailureClass, FinishOutcome, JobId, JobState,
+    QueueKey, Timestamp,
+};
+
+use super::backends::Order;
+use super::buildkite::{Stack, Token};
+use super::faults::{Brings, Kind, Side};
+use super::shell::Shell;
+use super::world::{Happening, Sim};
+
+/// What a shell does not do twice at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    Ask(JobId),
+    Reserve(JobId),
+    Mint(JobId),
+    Create(JobId, u32),
+    Delete(JobId, u32),
+    Finish(JobId),
+    Notify(JobId, Timestamp),
+}
+
+impl Key {
+    pub(crate) const fn job(&self) -> JobId {
+        match self {
+            Self::Ask(job)
+            | Self::Reserve(job)
+            | Self::Mint(job)
+            | Self::Create(job, _)
+            | Self::Delete(job, _)
+            | Self::Finish(job)
+            | Self::Notify(job, _) => *job,
+        }
+    }
+}
+
+pub(crate) fn keys_of(action: &Action) -> Vec<Key> {
+    match action {
+        Action::Ask { jobs, .. } => jobs.iter().copied().map(Key::Ask).collect(),
+        Action::Reserve { jobs, .. } => jobs.iter().copied().map(Key::Reserve).collect(),
+        Action::Mint { jobs, .. } => jobs.iter().map(|(job, _)| Key::Mint(*job)).collect(),
+        Action::Create(create) => vec![Key::Create(create.job, create.attempt)],
+        Action::Delete { job, attempt, .. } => vec![Key::Delete(*job, *attempt)],
+        Action::Finish { job, .. } => vec![Key::Finish(*job)],
+        Action::Notify { job, at, .. } => vec![Key::Notify(*job, *at)],
+    }
+}
+
+/// The action, for those jobs of a batch that are not left out.
+pub(crate) fn without(action: &mut Action, left_out: &BTreeSet<JobId>) {
+    match action {
+        Action::Ask { jobs, .. } | Action::Reserve { jobs, .. } => {
+            jobs.retain(|job| !left_out.contains(job));
+        }
+        Action::Mint { jobs, .. } => jobs.retain(|(job, _)| !left_out.contains(job)),
+        Action::Create(_)
+        | Action::Delete { .. }
+        | Action::Finish { .. }
+        | Action::Notify { .. } => {}
+    }
+}
+
+/// What a call did where it arrived.
+#[derive(Clone, Debug)]
+enum Effect {
+    States(Vec<(JobId, JobState)>),
+    Reserved {
+        yes: Vec<JobId>,
+        no: Vec<JobId>,
+    },
+    /// With what is told of each token's end.
+    Minted {
+        tokens: Vec<(Token, u32, Timestamp)>,
+        refused: Vec<JobId>,
+    },
+    Made,
+    NotMade(Failure),
+    Deleted,
+    Finished {
+        taken: bool,
+    },
+    Noted,
+}
+
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) shell: usize,
+    life: u32,
+    epoch: u64,
+    pub(crate) sent_at: Timestamp,
+    pub(crate) action: Action,
+    keys: Vec<Key>,
+    brings: Brings,
+    effect: Option<Effect>,
+    order: Option<Order>,
+    /// Buildkite's last word on the job, when the call was decided.
+    pub(crate) word: Option<Answer>,
+    /// Whether the ledger knew then that the job has ended.
+    pub(crate) knew_end: bool,
+}
+
+impl Call {
+    pub(crate) fn new(
+        index: usize,
+        shell: &Shell,
+        now: Timestamp,
+        action: Action,
+        keys: Vec<Key>,
+        order: Option<Order>,
+    ) -> Self {
+        let job = keys.first().map(Key::job);
+        let word = job.and_then(|job| shell.seen.answers.get(&job)).copied();
+        let entry = job.and_then(|job| shell.ledger.entry(job));
+        Self {
+            shell: index,
+            life: shell.life,
+            epoch: shell.epoch,
+            sent_at: now,
+            action,
+            keys,
+            brings: Brings::Word,
+            effect: None,
+            order,
+            word,
+            knew_end: entry.is_some_and(|entry| entry.ended.is_some()),
+        }
+    }
+
+    pub(crate) fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    fn side(&self) -> Side {
+        match &self.action {
+            Action::Create(create) => Side::Backend(create.offer.backend.clone()),
+            Action::Delete { backend, .. } => Side::Backend(backend.clone()),
+            Action::Ask { .. }
+            | Action::Reserve { .. }
+            | Action::Mint { .. }
+            | Action::Finish { .. }
+            | Action::Notify { .. } => Side::Buildkite,
+        }
+    }
+}
+
+impl Sim<'_> {
+    /// Sends a call; says after how long it returns.
+    pub(crate) fn dispatch(&mut self, mut call: Call) -> Duration {
+        let route = self.route(&call.side());
+        call.brings = route.brings;
+        self.check_call(&call);
+        self.shells[call.shell].in_flight.extend(call.keys.iter().copied());
+        for key in call.keys.clone() {
+            let (brings, ms) = (route.brings, route.returns.as_millis());
+            self.tell(Some(key.job()), || format!("call {key:?}: {brings:?} in {ms} ms"));
+        }
+        let id = self.serial();
+        self.calls.insert(id, call);
+        if let Some(span) = route.arrives {
+            self.after(span, Happening::CallArrives(id));
+        }
+        self.after(route.returns, Happening::CallReturns(id));
+        route.returns
+    }
+
+    pub(crate) fn call_arrives(&mut self, id: u64) {
+        let Some(mut call) = self.calls.remove(&id) else { return };
+        let effect = match call.action.clone() {
+            Action::Ask { jobs, .. } => self.states(&jobs),
+            Action::Reserve { jobs, lease, .. } => self.reserve(&jobs, lease, call.epoch),
+            Action::Mint { jobs, lifetime, .. } => self.mint(&jobs, lifetime),
+            Action::Create(_) => self.create(&call),
+            Action::Delete { name, backend, .. } => {
+                let serial = self.places.get(&backend).and_then(|place| place.named(&name));
+                if let Some(serial) = serial {
+                    self.check_delete(&call, serial);
+                    self.unmake(serial);
+                }
+                Effect::Deleted
+            }
+            Action::Finish { job, detail, .. } => {
+                let taken = self.buildkite.finish_by_stack(job);
+                self.tell(Some(job), || format!("the job is failed ({taken}): {detail}"));
+                Effect::Finished { taken }
+            }
+            Action::Notify { .. } => Effect::Noted,
+        };
+        call.effect = Some(effect);
+        self.calls.insert(id, call);
+    }
+
+    fn states(&mut self, jobs: &[JobId]) -> Effect {
+        let mut states = Vec::new();
+        for job in jobs {
+            if self.buildkite.jobs.contains_key(job) && !self.strikes(Kind::AnswerOmits, 300) {
+                states.push((*job, self.buildkite.state(*job)));
+            }
+        }
+        Effect::States(states)
+    }
+
+    fn reserve(&mut self, jobs: &[JobId], lease: Duration, epoch: u64) -> Effect {
+        let (mut yes, mut no) = (Vec::new(), Vec::new());
+        for job in jobs {
+            let lease = if self.strikes(Kind::ShortLease, 300) {
+                Duration::from_millis(self.dice.between(500, 10_000)).min(lease)
+            } else {
+                lease
+            };
+            let until = self.now.plus(lease);
+            if self.buildkite.reserve(*job, Stack::Ours, until, epoch, self.now) {
+                self.after(lease, Happening::Lapse(*job));
+                yes.push(*job);
+            } else {
+                no.push(*job);
+            }
+        }
+        Effect::Reserved { yes, no }
+    }
+
+    fn mint(&mut self, jobs: &[(JobId, u32)], lifetime: Duration) -> Effect {
+        let (mut tokens, mut refused) = (Vec::new(), Vec::new());
+        for (job, attempt) in jobs {
+            let token = self.buildkite.mint(*job, lifetime, self.now);
+            match token.filter(|_| !self.strikes(Kind::NotIssued, 300)) {
+                Some(token) => {
+                    let told = token.until;
+                    let early = self.strikes(Kind::TokenDiesEarly, 300);
+                    let soon = self.now.plus(Duration::from_millis(self.dice.between(0, 5_000)));
+                    let until = if early { soon.min(told) } else { told };
+                    tokens.push((Token { until, ..token }, *attempt, told));
+                }
+                None => refused.push(*job),
+            }
+        }
+        Effect::Minted { tokens, refused }
+    }
+
+    fn create(&mut self, call: &Call) -> Effect {
+        let order = call.order.as_ref().expect("a create that is sent has its order");
+        let backend = &order.create.offer.backend;
+        let there = self.places.get(backend).and_then(|place| place.named(&order.create.name));
+        if there.is_some() {
+            return Effect::Made;
+        }
+        if let Some(failure) = self.refusal(order.create.offer.place.as_ref()) {
+            self.tell(Some(order.create.job), || format!("not made: {failure:?}"));
+            return Effect::NotMade(failure);
+        }
+        let order = order.clone();
+        self.check_create(call, &order);
+        self.make(&order);
+        Effect::Made
+    }
+
+    fn refusal(&mut self, place: &str) -> Option<Failure> {
+        let failure =
+            |class, words: &str| Failure { class, words: words.into(), retry_after: None };
+        if place != "zone-b" && self.strikes(Kind::Capacity, 500) {
+            return Some(failure(FailureClass::Capacity, "no such machines are left here"));
+        }
+        if self.strikes(Kind::Quota, 300) {
+            return Some(failure(FailureClass::Quota, "the quota of vCPU is used up"));
+        }
+        if self.strikes(Kind::Rejected, 100) {
+            return Some(failure(FailureClass::Rejected, "no image of that name"));
+        }
+        if self.strikes(Kind::Denied, 150) {
+            return Some(failure(FailureClass::Denied, "the account may not create machines"));
+        }
+        None
+    }
+
+    pub(crate) fn call_returns(&mut self, id: u64) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let (index, now) = (call.shell, self.now);
+        if let Some(until) = self.shells[index].frozen_until.filter(|until| *until > now) {
+            return self.after(until.since(now), Happening::CallReturns(id));
+        }
+        let Some(call) = self.calls.remove(&id) else { return };
+        if !self.shells[index].alive || self.shells[index].life != call.life {
+            return;
+        }
+        for key in &call.keys {
+            self.shells[index].in_flight.remove(key);
+        }
+        if call.side() == Side::Buildkite {
+            self.heard(index, call.brings);
+        }
+        self.pace(&call);
+        for event in self.events_of(&call) {
+            self.tell(Some(event.job()), || format!("learned: {event:?}"));
+            self.shells[index].record(event);
+        }
+        self.want_round(index, now);
+    }
+
+    /// A failed call is not repeated at once; each time it waits longer.
+    fn pace(&mut self, call: &Call) {
+        let (queue, lane) = match &call.action {
+            Action::Ask { queue, .. } => (queue, 0),
+            Action::Reserve { queue, .. } => (queue, 1),
+            Action::Mint { queue, .. } => (queue, 2),
+            Action::Finish { queue, .. } => (queue, 3),
+            Action::Create(_) | Action::Delete { .. } | Action::Notify { .. } => return,
+        };
+        let shell = &mut self.shells[call.shell];
+        if call.brings == Brings::Word {
+            shell.failures.remove(&(queue.clone(), lane));
+            return;
+        }
+        let times = shell.failures.entry((queue.clone(), lane)).or_default();
+        *times += 1;
+        let wait = Duration::from_millis(250) * 2_u32.pow((*times).min(6));
+        let until = self.now.plus(wait);
+        let seen = shell.seen.queues.entry(QueueKey::clone(queue)).or_default();
+        match lane {
+            0 => seen.ask_not_before = until,
+            1 => seen.reserve_not_before = until,
+            2 => seen.mint_not_before = until,
+            _ => seen.finish_not_before = until,
+        }
+    }
+
+    /// What the caller learns, as events for its ledger; answers and tokens go to what is seen.
+    fn events_of(&mut self, call: &Call) -> Vec<Event> {
+        let at = self.now;
+        let effect = call.effect.as_ref().filter(|_| call.brings == Brings::Word);
+        match &call.action {
+            Action::Create(create) => {
+                let outcome = made(call.brings, effect);
+                let (job, attempt) = (create.job, create.attempt);
+                vec![Event::CreateEnded { job, attempt, outcome, at }]
+            }
+            Action::Delete { job, attempt, .. } => {
+                let ok = effect.is_some();
+                vec![Event::DeleteEnded { job: *job, attempt: *attempt, ok, at }]
+            }
+            Action::Finish { job, .. } => {
+                let outcome = match effect {
+                    Some(Effect::Finished { taken: true }) => FinishOutcome::Taken,
+                    Some(_) => FinishOutcome::TooLate,
+                    None => FinishOutcome::Unknown,
+                };
+                vec![Event::FinishEnded { job: *job, outcome, at }]
+            }
+            Action::Ask { .. } => {
+                if let Some(Effect::States(states)) = effect {
+                    self.answered(call, states);
+                }
+                Vec::new()
+            }
+            Action::Reserve { lease, .. } => match effect {
+                Some(Effect::Reserved { yes, no }) => reserved(call.sent_at, *lease, yes, no),
+                Some(_) | None => Vec::new(),
+            },
+            Action::Mint { .. } => match effect {
+                Some(Effect::Minted { tokens, refused }) => {
+                    for (token, attempt, told) in tokens {
+                        self.shells[call.shell].keep_token(*token, *attempt, call.sent_at, *told);
+                    }
+                    refused.iter().map(|job| Event::NotIssued { job: *job, at }).collect()
+                }
+                Some(_) | None => Vec::new(),
+            },
+            Action::Notify { .. } => Vec::new(),
+        }
+    }
+
+    fn answered(&mut self, call: &Call, states: &[(JobId, JobState)]) {
+        for (job, state) in states {
+            self.tell(Some(*job), || format!("Buildkite answers: {state:?}"));
+            let answers = &mut self.shells[call.shell].seen.answers;
+            let newer = answers.get(job).is_none_or(|answer| answer.asked_at <= call.sent_at);
+            if newer {
+                answers.insert(*job, Answer { state: *state, asked_at: call.sent_at });
+            }
+        }
+    }
+}
+
+fn made(brings: Brings, effect: Option<&Effect>) -> CreateOutcome {
+    let failed = |class, words: &str, retry_after| {
+        CreateOutcome::Failed(Failure { class, words: words.into(), retry_after })
+    };
+    match (brings, effect) {
+        (Brings::Word, Some(Effect::NotMade(failure))) => CreateOutcome::Failed(failure.clone()),
+        (Brings::Word, _) => CreateOutcome::Made,
+        (Brings::Nothing, _) => failed(FailureClass::Ambiguous, "no answer in 10 s", None),
+        (Brings::ServerError, _) => failed(FailureClass::Ambiguous, "502", None),
+        (Brings::TooMany, _) => {
+            failed(FailureClass::Rate, "too many requests", Some(Duration::from_secs(1)))
+        }
+    }
+}
+
+fn reserved(sent_at: Timestamp, lease: Duration, yes: &[JobId], no: &[JobId]) -> Vec<Event> {
+    let until = sent_at.plus(lease);
+    let yes = yes.iter().map(|job| Event::Reserved { job: *job, sent_at, until });
+    let no = no.iter().map(|job| Event::NotReserved { job: *job, sent_at });
+    yes.chain(no).collect()
+}

@@ -1,0 +1,232 @@
+//! The kinds of bad luck, which of them a seed has, and how a call fares on its way. What a kind
+//! does to a job or a machine is told where jobs and machines live.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use planner::BackendName;
+
+use super::dice::Dice;
+use super::world::Sim;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    LostBefore,
+    LostAfter,
+    ServerError,
+    TooMany,
+    Delay,
+    StaleQueue,
+    StaleMachines,
+    HalfListing,
+    AnswerOmits,
+    BuildkiteOutage,
+    BackendOutage,
+    OtherStack,
+    ShortLease,
+    TokenDiesEarly,
+    NotIssued,
+    NeverStarts,
+    DiesBefore,
+    DiesAfter,
+    StartsAtTheTimeout,
+    Lingers,
+    Vanishes,
+    RunsTooLong,
+    Capacity,
+    Quota,
+    Rejected,
+    Denied,
+    SlowDelete,
+    Cancels,
+    Pauses,
+    Priorities,
+    Crash,
+    CrashLoop,
+    LostJournal,
+    JournalFull,
+    Frozen,
+    TwoInstallations,
+}
+
+pub(crate) const KINDS: [Kind; 36] = [
+    Kind::LostBefore,
+    Kind::LostAfter,
+    Kind::ServerError,
+    Kind::TooMany,
+    Kind::Delay,
+    Kind::StaleQueue,
+    Kind::StaleMachines,
+    Kind::HalfListing,
+    Kind::AnswerOmits,
+    Kind::BuildkiteOutage,
+    Kind::BackendOutage,
+    Kind::OtherStack,
+    Kind::ShortLease,
+    Kind::TokenDiesEarly,
+    Kind::NotIssued,
+    Kind::NeverStarts,
+    Kind::DiesBefore,
+    Kind::DiesAfter,
+    Kind::StartsAtTheTimeout,
+    Kind::Lingers,
+    Kind::Vanishes,
+    Kind::RunsTooLong,
+    Kind::Capacity,
+    Kind::Quota,
+    Kind::Rejected,
+    Kind::Denied,
+    Kind::SlowDelete,
+    Kind::Cancels,
+    Kind::Pauses,
+    Kind::Priorities,
+    Kind::Crash,
+    Kind::CrashLoop,
+    Kind::LostJournal,
+    Kind::JournalFull,
+    Kind::Frozen,
+    Kind::TwoInstallations,
+];
+
+/// Where a crash is put on purpose: at the n-th step that the shell carries out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CrashAt {
+    pub(crate) step: u64,
+    pub(crate) point: Point,
+}
+
+/// What a process that dies around a step did not come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Point {
+    /// Nothing is in the journal yet.
+    Journal,
+    /// It is in the journal, and the call has not been sent.
+    Call,
+    /// The call is on its way.
+    Reply,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults {
+    on: BTreeSet<Kind>,
+    calm: bool,
+    /// What cannot be reached just now.
+    pub(crate) buildkite_down: bool,
+    pub(crate) backend_down: BTreeSet<BackendName>,
+    pub(crate) crash_at: Option<CrashAt>,
+    pub(crate) crashes_left: u32,
+}
+
+impl Faults {
+    /// No bad luck at all, but perhaps one crash that is put on purpose.
+    pub(crate) fn none(crash_at: Option<CrashAt>) -> Self {
+        Self { crash_at, ..Self::default() }
+    }
+
+    pub(crate) fn only(kinds: &[Kind]) -> Self {
+        Self { on: kinds.iter().copied().collect(), crashes_left: 6, ..Self::default() }
+    }
+
+    /// The first seeds have one kind each, so that a failure names its cause; the others have
+    /// two to eight together.
+    pub(crate) fn of(seed: u64, dice: &mut Dice) -> Self {
+        if let Some(kind) = usize::try_from(seed).ok().and_then(|seed| KINDS.get(seed)) {
+            return Self::only(&[*kind]);
+        }
+        let count = dice.between(2, 8);
+        let kinds: Vec<Kind> = (0..count).map(|_| KINDS[dice.index(KINDS.len())]).collect();
+        Self::only(&kinds)
+    }
+
+    pub(crate) fn has(&self, kind: Kind) -> bool {
+        !self.calm && self.on.contains(&kind)
+    }
+
+    pub(crate) fn kinds(&self) -> Vec<Kind> {
+        self.on.iter().copied().collect()
+    }
+
+    pub(crate) fn calm_down(&mut self) {
+        self.calm = true;
+        self.buildkite_down = false;
+        self.backend_down.clear();
+        self.crashes_left = 0;
+    }
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.calm
+    }
+}
+
+/// Whom a call goes to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Side {
+    Buildkite,
+    Backend(BackendName),
+}
+
+/// How a call fares.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Route {
+    /// After how long it takes effect; none: never.
+    pub(crate) arrives: Option<Duration>,
+    /// After how long the caller knows.
+    pub(crate) returns: Duration,
+    pub(crate) brings: Brings,
+}
+
+/// What comes back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Brings {
+    Word,
+    Nothing,
+    ServerError,
+    TooMany,
+}
+
+/// After this the caller gives a call up.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Sim<'_> {
+    /// Whether this kind of bad luck strikes now.
+    pub(crate) fn strikes(&mut self, kind: Kind, per_mille: u64) -> bool {
+        self.faults.has(kind) && self.dice.chance(per_mille)
+    }
+
+    pub(crate) fn is_down(&self, side: &Side) -> bool {
+        match side {
+            Side::Buildkite => self.faults.buildkite_down,
+            Side::Backend(name) => self.faults.backend_down.contains(name),
+        }
+    }
+
+    pub(crate) fn route(&mut self, side: &Side) -> Route {
+        let there = self.dice.millis(5, 40);
+        let back = self.dice.millis(5, 40);
+        let given_up = if self.dice.chance(500) { CALL_TIMEOUT } else { self.dice.millis(20, 500) };
+        if self.is_down(side) {
+            let brings = if self.dice.chance(500) { Brings::ServerError } else { Brings::Nothing };
+            return Route { arrives: None, returns: given_up, brings };
+        }
+        if self.strikes(Kind::LostBefore, 100) {
+            return Route { arrives: None, returns: given_up, brings: Brings::Nothing };
+        }
+        if self.strikes(Kind::LostAfter, 100) {
+            let returns = given_up.max(there);
+            return Route { arrives: Some(there), returns, brings: Brings::Nothing };
+        }
+        if self.strikes(Kind::ServerError, 100) {
+            let arrives = self.dice.chance(300).then_some(there);
+            return Route { arrives, returns: there + back, brings: Brings::ServerError };
+        }
+        if self.strikes(Kind::TooMany, 150) {
+            return Route { arrives: None, returns: there + back, brings: Brings::TooMany };
+        }
+        if self.strikes(Kind::Delay, 200) {
+            let there = there + self.dice.millis(0, 4_000);
+            let back = back + self.dice.millis(0, 5_000);
+            return Route { arrives: Some(there), returns: there + back, brings: Brings::Word };
+        }
+        Route { arrives: Some(there), returns: there + back, brings: Brings::Word }
+    }
+}

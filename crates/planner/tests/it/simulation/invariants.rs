@@ -1,0 +1,421 @@
+//! What must hold at every moment, measured on the truth and not on what anybody believes:
+//! the promises G1, G2, G3, G5, G6 and G8, bounded numbers of calls and rounds, and a clean end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use planner::{BackendName, Bytes, Event, JobId, JobState, Limits, QueueKey, Timestamp};
+
+use super::backends::{Machine, Order};
+use super::buildkite::{Job, Stack};
+use super::calls::{Call, Key};
+use super::story::{clock, short};
+use super::world::{Happening, Sim};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// A job is run at most once, and nothing is made for one that an agent had.
+    G1,
+    /// At most one machine for each attempt and for each job; no name twice.
+    G2,
+    /// No machine stays.
+    G3,
+    /// No machine is deleted under a running job.
+    G5,
+    /// No job is stuck in silence.
+    G6,
+    /// Limits hold.
+    G8,
+    /// Calls and rounds are bounded.
+    Bounded,
+    /// Nothing new is begun while it cannot be written down.
+    Journal,
+    /// In calm everything comes to its end.
+    End,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Broken {
+    pub(crate) promise: Promise,
+    pub(crate) job: Option<JobId>,
+    pub(crate) text: String,
+    pub(crate) at: Timestamp,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let job = self.job.map_or_else(|| "no single job".to_owned(), short);
+        write!(f, "{:?} at {} ({job}): {}", self.promise, clock(self.at), self.text)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// Since when nobody says anything about a job that waits.
+    silent: BTreeMap<JobId, Timestamp>,
+    calls: BTreeMap<(usize, Key), VecDeque<Timestamp>>,
+    notices: BTreeMap<JobId, u32>,
+    idle_rounds: VecDeque<Timestamp>,
+    /// When something was last down.
+    disturbed_at: Timestamp,
+    clean_since: Option<Timestamp>,
+    pub(crate) done: bool,
+}
+
+/// How long a job may be in nobody's mind once nothing is broken any more.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long an ended machine may stay once nothing is broken any more.
+const REMAINS: Duration = Duration::from_secs(90);
+/// How long a clean world is watched for anything that stirs.
+const STILL: Duration = Duration::from_secs(15);
+/// After this the calm has to have brought everything to its end.
+const CALM_AT_MOST: Duration = Duration::from_secs(25 * 60);
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Sim<'_> {
+    pub(crate) fn broke(&mut self, promise: Promise, job: Option<JobId>, text: String) {
+        if self.broken.is_none() {
+            self.broken = Some(Broken { promise, job, text, at: self.now });
+        }
+    }
+
+    pub(crate) fn two_installations(&self) -> bool {
+        self.shells.len() > 1
+    }
+
+    pub(crate) fn check_acquire(&mut self, job: JobId, serial: u64) {
+        let times = self.buildkite.jobs.get(&job).map_or(0, |job| job.acquires);
+        if times > 1 {
+            let text = format!("acquired {times} times, now by machine {serial}");
+            self.broke(Promise::G1, Some(job), text);
+        }
+    }
+
+    /// Before a machine is made.
+    pub(crate) fn check_create(&mut self, call: &Call, order: &Order) {
+        let create = &order.create;
+        let job = create.job;
+        let acquired = self.buildkite.jobs.get(&job).and_then(|job| job.acquired);
+        let before = acquired.filter(|(_, at)| call.sent_at > *at);
+        if let Some((serial, at)) = before.filter(|_| !self.two_installations()) {
+            let text = format!(
+                "{} is asked for, but machine {serial} acquired the job at {}",
+                create.name,
+                clock(at)
+            );
+            self.broke(Promise::G1, Some(job), text);
+        }
+        if let Some(word) = call.word.filter(|word| !word.state.is_open()) {
+            let text = format!("{} is asked for, but Buildkite said {word:?}", create.name);
+            self.broke(Promise::G1, Some(job), text);
+        }
+        self.check_names(order);
+        self.check_limits(call, order);
+    }
+
+    fn check_names(&mut self, order: &Order) {
+        let create = &order.create;
+        let two = self.two_installations();
+        let mut wrong = None;
+        for (serial, machine) in self.places.values().flat_map(|place| &place.machines) {
+            if machine.seen.job != create.job || machine.epoch != order.epoch {
+                continue;
+            }
+            let same = machine.seen.name == create.name;
+            let name = &create.name;
+            if same && machine.gone_at.is_none() {
+                wrong = Some(format!("{name} lives on {} already", machine.backend));
+            } else if same {
+                wrong = Some(format!("the name {name} was machine {serial}'s, which is gone"));
+            } else if machine.is_alive() && !two {
+                wrong = Some(format!("{name} is made while {} lives", machine.seen.name));
+            }
+        }
+        if let Some(text) = wrong {
+            self.broke(Promise::G2, Some(create.job), text);
+        }
+    }
+
+    /// Counts what lives in truth: what this journal asked for, or a listing showed before.
+    fn check_limits(&mut self, call: &Call, order: &Order) {
+        let offer = &order.create.offer;
+        let request =
+            self.buildkite.jobs.get(&order.create.job).and_then(|job| job.request().cloned());
+        let policies = request.map(|request| request.policies.clone()).unwrap_or_default();
+        let mut scopes = vec![("all", Scope::All, self.policy.limits)];
+        if let Some(queue) = self.policy.queues.get(&order.create.queue) {
+            scopes.push(("queue", Scope::Queue(&order.create.queue), queue.limits));
+        }
+        if let Some(backend) = self.policy.backends.get(&offer.backend) {
+            scopes.push(("backend", Scope::Backend(&offer.backend), backend.limits));
+            scopes.push(("capacity", Scope::Backend(&offer.backend), backend.capacity));
+        }
+        for index in policies {
+            scopes.push(("policy", Scope::Policy(index), self.policy.rules[index].limits));
+        }
+        let mut over = None;
+        for (name, scope, limits) in scopes {
+            let mut sum = Sum::of(offer.cpu.millis(), offer.memory, offer.price_micros_per_hour);
+            for machine in self.places.values().flat_map(super::backends::Place::live) {
+                let known = machine.epoch == order.epoch && machine.known_since <= call.sent_at;
+                if known && scope.counts(machine) {
+                    let seen = &machine.seen;
+                    sum.add(&Sum::of(seen.cpu.millis(), seen.memory, machine.cost));
+                }
+            }
+            if let Some(what) = sum.over(&limits) {
+                over = Some(format!("{what} of {name}: {sum:?} with {}", order.create.name));
+            }
+        }
+        if let Some(text) = over {
+            self.broke(Promise::G8, Some(order.create.job), text);
+        }
+    }
+
+    /// Before a machine is deleted.
+    pub(crate) fn check_delete(&mut self, call: &Call, serial: u64) {
+        let fresh = self.policy.margins.fresh;
+        let Some(machine) = self.machine(serial).filter(|machine| machine.is_alive()) else {
+            return;
+        };
+        let (job, name) = (machine.seen.job, machine.seen.name.clone());
+        let Some(word) = call.word else {
+            if call.knew_end && self.buildkite.state(job).is_terminal() {
+                return;
+            }
+            let text = format!("{name} is deleted alive, without any word from Buildkite");
+            return self.broke(Promise::G5, Some(job), text);
+        };
+        let state = self.buildkite.state(job);
+        let runs = matches!(state, JobState::Accepted | JobState::Running);
+        if !runs || !self.buildkite.holds_job(job, serial) {
+            return;
+        }
+        let acquired = self.buildkite.jobs.get(&job).and_then(|job| job.acquired);
+        let acquired_at = acquired.map_or(Timestamp::ZERO, |(_, at)| at);
+        let old = call.sent_at.since(word.asked_at) > fresh;
+        if acquired_at <= word.asked_at || old {
+            let text = format!(
+                "{name} is deleted while its agent runs the job since {}; the word was {:?}, asked at {}",
+                clock(acquired_at),
+                word.state,
+                clock(word.asked_at)
+            );
+            self.broke(Promise::G5, Some(job), text);
+        }
+    }
+
+    /// Whether something new is begun that cannot be written down.
+    pub(crate) fn check_begun(&mut self, index: usize, event: &Event) {
+        let shell = &self.shells[index];
+        if !shell.seen.journal_full {
+            return;
+        }
+        let entry = shell.ledger.entry(event.job());
+        let known = |number: u32| {
+            entry.is_some_and(|entry| entry.attempts.iter().any(|known| known.number == number))
+        };
+        let new = if let Event::CreateIntended { attempt, .. } = event {
+            !known(*attempt)
+        } else {
+            matches!(event, Event::Taken { .. })
+        };
+        if new {
+            let text = format!("begun while the journal is full: {event:?}");
+            self.broke(Promise::Journal, Some(event.job()), text);
+        }
+    }
+
+    /// No storm of calls about one thing.
+    pub(crate) fn check_call(&mut self, call: &Call) {
+        let now = self.now;
+        for key in call.keys() {
+            let (span, most) = match key {
+                Key::Ask(_) => (Duration::from_secs(10), 25),
+                Key::Create(..) => (MINUTE, 15),
+                Key::Delete(..) | Key::Finish(_) => (MINUTE, 20),
+                Key::Reserve(_) | Key::Mint(_) => (MINUTE, 40),
+                Key::Notify(job, _) => {
+                    let count = self.watch.notices.entry(*job).or_default();
+                    *count += 1;
+                    if *count > 100 {
+                        let text = "more than 100 notifications".to_owned();
+                        self.broke(Promise::Bounded, Some(*job), text);
+                    }
+                    continue;
+                }
+            };
+            let times = self.watch.calls.entry((call.shell, *key)).or_default();
+            times.push_back(now);
+            while times.front().is_some_and(|at| now.since(*at) > span) {
+                times.pop_front();
+            }
+            if times.len() > most {
+                let text = format!("{key:?}: {} times in {} s", times.len(), span.as_secs());
+                self.broke(Promise::Bounded, Some(key.job()), text);
+            }
+        }
+    }
+
+    /// A round that changes nothing must not be followed by the next at once, again and again.
+    pub(crate) fn check_round(&mut self, changed: bool) {
+        let now = self.now;
+        let rounds = &mut self.watch.idle_rounds;
+        if changed {
+            return rounds.clear();
+        }
+        rounds.push_back(now);
+        while rounds.front().is_some_and(|at| now.since(*at) > Duration::from_secs(2)) {
+            rounds.pop_front();
+        }
+        if rounds.len() > 150 {
+            self.broke(Promise::Bounded, None, "150 rounds in 2 s that changed nothing".to_owned());
+        }
+    }
+
+    /// Once a second.
+    pub(crate) fn check(&mut self) {
+        self.after(Duration::from_secs(1), Happening::Check);
+        let down = self.faults.buildkite_down
+            || !self.faults.backend_down.is_empty()
+            || !self.shells[0].alive
+            || self.shells[0].is_frozen(self.now);
+        if down {
+            self.watch.disturbed_at = self.now;
+        }
+        self.check_silence();
+        self.check_remains();
+        self.check_end();
+    }
+
+    fn check_silence(&mut self) {
+        let now = self.now;
+        let mut silent = BTreeMap::new();
+        for (id, job) in &self.buildkite.jobs {
+            if self.is_silent(*id, job) {
+                silent.insert(*id, *self.watch.silent.get(id).unwrap_or(&now));
+            }
+        }
+        let from = self.watch.disturbed_at;
+        let stuck = silent.iter().find(|(_, since)| now.since((**since).max(from)) > SILENCE);
+        if let Some((job, since)) = stuck.map(|(job, since)| (*job, *since)) {
+            let state = self.buildkite.state(job);
+            let text = format!("{state:?}, and nobody says a word since {}", clock(since));
+            self.broke(Promise::G6, Some(job), text);
+        }
+        self.watch.silent = silent;
+    }
+
+    fn is_silent(&self, id: JobId, job: &Job) -> bool {
+        let ours = |held: super::buildkite::Reservation| {
+            held.by == Stack::Ours
+                && self.shells.iter().any(|shell| shell.alive && shell.epoch == held.epoch)
+        };
+        let waits = job.state == JobState::Scheduled
+            || (job.state == JobState::Reserved && job.reservation.is_some_and(ours));
+        waits
+            && !self.shells.iter().any(|shell| {
+                shell.holds.contains_key(&id) || shell.in_flight.iter().any(|key| key.job() == id)
+            })
+    }
+
+    /// In calm an ended machine is gone soon.
+    fn check_remains(&mut self) {
+        let Some(calm) = self.calm_since.filter(|_| !self.two_installations()) else { return };
+        let (now, from) = (self.now, self.watch.disturbed_at.max(calm));
+        let remains = self.places.values().flat_map(super::backends::Place::live).find(|machine| {
+            machine.seen.ended.as_ref().is_some_and(|end| now.since(end.at.max(from)) > REMAINS)
+        });
+        if let Some((job, name)) = remains.map(|found| (found.seen.job, found.seen.name.clone())) {
+            let text = format!("{name} ended and is not removed");
+            self.broke(Promise::G3, Some(job), text);
+        }
+    }
+
+    fn check_end(&mut self) {
+        let Some(calm) = self.calm_since else { return };
+        let rest = self.what_is_left();
+        let now = self.now;
+        if rest.is_empty() {
+            let since = *self.watch.clean_since.get_or_insert(now);
+            self.watch.done = now.since(since) >= STILL;
+            return;
+        }
+        self.watch.clean_since = None;
+        let frozen = self.shells[0].frozen_until.unwrap_or(calm);
+        if now.since(frozen.max(calm)) > CALM_AT_MOST {
+            let (job, what) = rest.into_iter().next().expect("not empty");
+            self.broke(Promise::End, Some(job), what);
+        }
+    }
+
+    fn what_is_left(&self) -> Vec<(JobId, String)> {
+        let jobs = self.buildkite.jobs.iter().filter(|(_, job)| !job.state.is_terminal());
+        let jobs = jobs.map(|(id, job)| (*id, format!("the job is still {:?}", job.state)));
+        let machines = self.places.values().flat_map(super::backends::Place::live);
+        let machines = machines.map(|machine| {
+            (machine.seen.job, format!("{} is still {:?}", machine.seen.name, machine.seen.phase))
+        });
+        let shell = &self.shells[0];
+        let entries =
+            shell.ledger.entries().map(|entry| (entry.job, format!("still kept: {entry:?}")));
+        let calls = shell.in_flight.iter().map(|key| (key.job(), format!("in flight: {key:?}")));
+        jobs.chain(machines).chain(entries).chain(calls).collect()
+    }
+}
+
+/// Whose limit is reckoned.
+#[derive(Clone, Copy)]
+enum Scope<'a> {
+    All,
+    Queue(&'a QueueKey),
+    Backend(&'a BackendName),
+    Policy(usize),
+}
+
+impl Scope<'_> {
+    fn counts(self, machine: &Machine) -> bool {
+        match self {
+            Self::All => true,
+            Self::Queue(queue) => machine.seen.queue == *queue,
+            Self::Backend(backend) => machine.backend == *backend,
+            // What a machine alone tells is not which policies its job matched.
+            Self::Policy(index) => !machine.adopted && machine.policies.contains(&index),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sum {
+    machines: u32,
+    cpu: u32,
+    memory: u64,
+    cost: u64,
+}
+
+impl Sum {
+    fn of(cpu: u32, memory: Bytes, cost: u64) -> Self {
+        Self { machines: 1, cpu, memory: memory.get(), cost }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.machines += other.machines;
+        self.cpu += other.cpu;
+        self.memory += other.memory;
+        self.cost += other.cost;
+    }
+
+    fn over(&self, limits: &Limits) -> Option<&'static str> {
+        if limits.machines.is_some_and(|most| self.machines > most) {
+            return Some("machines");
+        }
+        if limits.cpu.is_some_and(|most| self.cpu > most.millis()) {
+            return Some("cpu");
+        }
+        if limits.memory.is_some_and(|most| self.memory > most.get()) {
+            return Some("memory");
+        }
+        limits.cost_micros_per_hour.is_some_and(|most| self.cost > most).then_some("cost")
+    }
+}

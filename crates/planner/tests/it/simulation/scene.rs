@@ -1,0 +1,259 @@
+//! What a seed begins with: the policy, the jobs with their shapes and their times, and when which
+//! bad luck comes. Everything is small enough that a story can be read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::{
+    BackendKind, BackendName, BackendPolicy, Bytes, Candidate, Cpu, Foreign, Invalid, JobId,
+    JobRow, JobState, Limits, Margins, Offer, Policy, QueueKey, QueuePolicy, Request, Rule, Shape,
+    Shapes, Spot, TagError, Timestamp, UnknownTags, Verdict,
+};
+
+use super::buildkite::Job;
+use super::dice::Dice;
+use super::faults::Kind;
+use super::world::{BASE, Happening, Sim, Window};
+
+/// How large a run is, and what does not change in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Scene {
+    pub(crate) jobs: u64,
+    /// Jobs come and faults strike for this long; then all is calm.
+    pub(crate) busy: Duration,
+    pub(crate) start_timeout: Duration,
+    pub(crate) jobs_alike: bool,
+}
+
+impl Scene {
+    pub(crate) fn of(dice: &mut Dice) -> Self {
+        Self {
+            jobs: dice.between(6, 24),
+            busy: Duration::from_secs(dice.between(30, 90)),
+            start_timeout: Duration::from_secs(dice.between(20, 45)),
+            jobs_alike: false,
+        }
+    }
+
+    /// A few equal jobs for us, nothing odd: for crashes at every action.
+    pub(crate) fn small() -> Self {
+        Self {
+            jobs: 3,
+            busy: Duration::from_secs(20),
+            start_timeout: Duration::from_secs(20),
+            jobs_alike: true,
+        }
+    }
+
+    pub(crate) fn policy(&self, dice: &mut Dice) -> Policy {
+        let queue = |name: &str, limits| (QueueKey::new(name), self.queue_policy(limits));
+        let mut maybe = |low, high| dice.chance(500).then(|| dice.small(low, high));
+        let limits = Limits {
+            machines: maybe(3, 10),
+            cpu: maybe(12, 40).map(|cpu| Cpu::from_millis(cpu * 1000)),
+            memory: maybe(48, 128).map(|gib| Bytes::gib(gib.into())),
+            cost_micros_per_hour: maybe(2, 9).map(|units| u64::from(units) * 1_000_000),
+        };
+        let large = Limits { machines: maybe(1, 4), ..Limits::default() };
+        let rule = Limits { machines: maybe(1, 3), ..Limits::default() };
+        let pods = Limits { cpu: Some(Cpu::from_millis(16_000)), ..Limits::default() };
+        Policy {
+            name: "jitney".into(),
+            queues: [queue("linux", Limits::default()), queue("large", large)].into(),
+            classes: BTreeMap::new(),
+            rules: vec![Rule { limits: rule, ..Rule::default() }],
+            limits,
+            backends: [
+                ("pods".into(), backend(BackendKind::Kubernetes, pods)),
+                ("vms".into(), backend(BackendKind::Gce, Limits::default())),
+            ]
+            .into(),
+            margins: Margins::default(),
+        }
+    }
+
+    fn queue_policy(&self, limits: Limits) -> QueuePolicy {
+        QueuePolicy {
+            backends: vec!["pods".into(), "vms".into()],
+            tags: BTreeMap::new(),
+            unknown_tags: UnknownTags::Wait,
+            defaults: Shapes::default(),
+            largest: Shapes::default(),
+            images: Vec::new(),
+            spot: Spot::Allow,
+            attempts: 3,
+            start_timeout: self.start_timeout,
+            priority: 0,
+            share: 1,
+            limits,
+        }
+    }
+}
+
+fn backend(kind: BackendKind, capacity: Limits) -> BackendPolicy {
+    BackendPolicy { kind, limits: Limits::default(), capacity, arch: None, images: Vec::new() }
+}
+
+fn offer(backend: &str, place: &str, cpu: u32, price: u64) -> Offer {
+    Offer {
+        backend: BackendName::new(backend),
+        place: place.into(),
+        machine_type: format!("m{cpu}").into(),
+        spot: false,
+        cpu: Cpu::from_millis(cpu * 1000),
+        memory: Bytes::gib(u64::from(cpu) * 4),
+        price_micros_per_hour: price * u64::from(cpu),
+    }
+}
+
+fn request(dice: &mut Dice) -> Request {
+    let cpu = [1, 2, 4, 8][dice.index(4)];
+    let shape = Shape {
+        cpu: Cpu::from_millis(cpu * 1000),
+        memory: Bytes::gib(u64::from(cpu) * 4),
+        disk: None,
+        disk_type: None,
+        local_ssds: 0,
+        arch: None,
+        families: Vec::new(),
+        gpu: None,
+        image: None,
+        spot: Spot::Allow,
+        time: Duration::from_secs(dice.between(60, 120)),
+        zone: None,
+        region: None,
+    };
+    let mut offers = vec![
+        offer("pods", "", cpu, 90_000),
+        offer("vms", "zone-a", cpu, 100_000),
+        offer("vms", "zone-b", cpu, 110_000),
+    ];
+    if dice.chance(200) {
+        offers.remove(0);
+    }
+    let policies = if dice.chance(300) { vec![0] } else { Vec::new() };
+    Request { shape, offers, policies, tags: Vec::new() }
+}
+
+fn verdict(dice: &mut Dice, alike: bool) -> Verdict {
+    let odd = if alike { 999 } else { dice.between(0, 99) };
+    match odd {
+        0..=5 => Verdict::Foreign(Foreign::UnknownTag {
+            tag: "memroy=4G".into(),
+            nearest: Some("memory".into()),
+        }),
+        6..=11 => Verdict::Invalid(Invalid::Tag(TagError {
+            tag: "memory=64GB!".into(),
+            problem: "`!` is no unit".into(),
+            remedy: "write memory=64G".into(),
+        })),
+        _ => Verdict::Ours(Arc::new(request(dice))),
+    }
+}
+
+impl Sim<'_> {
+    /// All jobs and all bad luck, each at its time.
+    pub(crate) fn set_the_scene(&mut self) {
+        let busy = u64::try_from(self.scene.busy.as_millis()).expect("a short time");
+        for number in 0..self.scene.jobs {
+            let at = match number % 3 {
+                0 => 200,
+                _ => self.dice.between(0, busy * 2 / 3),
+            };
+            self.add_job(number, at);
+        }
+        if self.faults.has(Kind::Pauses) {
+            let (from, to) = (self.dice.between(0, busy / 2), self.dice.between(busy / 2, busy));
+            self.at(from, Happening::Pause("linux".into(), true));
+            self.at(to, Happening::Pause("linux".into(), false));
+        }
+        self.windows(busy);
+        self.process_faults(busy);
+        self.after(self.scene.busy, Happening::Calm);
+        self.after(Duration::from_secs(1), Happening::Check);
+        self.start_shell(0);
+    }
+
+    fn add_job(&mut self, number: u64, at: u64) {
+        let id = JobId(self.dice.uuid());
+        let verdict = verdict(&mut self.dice, self.scene.jobs_alike);
+        let queue = if self.dice.chance(300) { "large" } else { "linux" };
+        let row = JobRow {
+            id,
+            queue: queue.into(),
+            priority: 0,
+            rules: vec![format!("queue={queue}")],
+            scheduled_at: Timestamp::from_millis(BASE + at),
+            runnable_at: None,
+            pipeline: "web".into(),
+            branch: "main".into(),
+            build: number,
+            step: None,
+        };
+        let mut runs_for = self.dice.millis(500, 15_000);
+        if self.strikes(Kind::RunsTooLong, 250) {
+            runs_for = Duration::from_secs(400);
+        }
+        let job = Job {
+            candidate: Arc::new(Candidate { row: Arc::new(row), verdict }),
+            state: JobState::NotReady,
+            reservation: None,
+            acquired: None,
+            acquires: 0,
+            runs_for,
+            failed_by_us: false,
+        };
+        self.buildkite.jobs.insert(id, job);
+        self.at(at, Happening::Arrives(id));
+        if self.strikes(Kind::Cancels, 500) {
+            let later = at + self.dice.between(0, 15_000);
+            self.at(later, Happening::Cancel(id));
+        }
+        if self.strikes(Kind::Priorities, 500) {
+            let later = at + self.dice.between(0, 10_000);
+            self.at(later, Happening::Reprioritise(id));
+        }
+    }
+
+    /// Outages and other things that last for a while.
+    fn windows(&mut self, busy: u64) {
+        let windows = [
+            (Kind::BuildkiteOutage, Window::Buildkite),
+            (Kind::BackendOutage, Window::Backend),
+            (Kind::JournalFull, Window::Journal),
+        ];
+        for (kind, window) in windows {
+            if self.faults.has(kind) {
+                let from = self.dice.between(0, busy / 2);
+                let to = from + self.dice.between(5_000, 60_000);
+                self.at(from, Happening::Window(window, true));
+                self.at(to, Happening::Window(window, false));
+            }
+        }
+    }
+
+    /// What happens to our own processes.
+    fn process_faults(&mut self, busy: u64) {
+        if self.faults.has(Kind::Frozen) {
+            let from = self.dice.between(1_000, busy * 2 / 3);
+            self.at(from, Happening::Freeze(0));
+        }
+        if self.faults.has(Kind::CrashLoop) {
+            for _ in 0..self.dice.between(3, 8) {
+                let from = self.dice.between(500, busy);
+                self.at(from, Happening::Crash(0));
+            }
+        }
+        if self.faults.has(Kind::TwoInstallations) {
+            let from = self.dice.between(1_000, busy / 2);
+            self.at(from, Happening::OtherInstallation);
+        }
+        if self.faults.has(Kind::OtherStack) {
+            for _ in 0..self.dice.between(5, 20) {
+                let from = self.dice.between(300, busy);
+                self.at(from, Happening::OtherStack);
+            }
+        }
+    }
+}

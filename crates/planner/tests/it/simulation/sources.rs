@@ -1,0 +1,180 @@
+//! How a shell comes to know the world: listings of queues and backends, and whether Buildkite can
+//! be reached. Each carries the moment at which its request started, also when it is late or old.
+
+use std::time::Duration;
+
+use planner::{BackendName, Failure, FailureClass, QueueKey, Timestamp};
+
+use super::backends::Listing;
+use super::buildkite::Listed;
+use super::faults::{Brings, Kind, Side};
+use super::world::{Happening, Sim, ToShell};
+
+/// What a source has for its shell.
+#[derive(Clone, Debug)]
+pub(crate) enum Delivery {
+    Queue { queue: QueueKey, listed_at: Timestamp, listed: Option<Listed>, brings: Brings },
+    Backend { backend: BackendName, listed_at: Timestamp, listing: Option<Listing> },
+}
+
+/// An outage shorter than this is a hiccup: nobody's time is stopped for it.
+const HICCUP: Duration = Duration::from_secs(3);
+
+impl Sim<'_> {
+    pub(crate) fn list_queue(&mut self, index: usize, queue: QueueKey) {
+        let route = self.route(&Side::Buildkite);
+        let now = self.now;
+        let fresh = self.buildkite.list(&queue, now);
+        let idle = fresh.candidates.is_empty() && self.shells[index].in_flight.is_empty();
+        let late = self.strikes(Kind::StaleQueue, 300).then(|| self.dice.millis(300, 6_000));
+        let old = late.and_then(|lag| self.buildkite.list_late(&queue, now.minus(lag)));
+        let half = self.strikes(Kind::HalfListing, 300);
+        let whole = route.brings == Brings::Word && !half;
+        let listed = whole.then(|| old.unwrap_or(fresh));
+        let again = if idle { 1_000 } else { 250 };
+        self.shell_soon(index, again, ToShell::ListQueue(queue.clone()));
+        let brings = route.brings;
+        let delivery = Delivery::Queue { queue, listed_at: now, listed, brings };
+        self.carry(index, route.returns, delivery);
+    }
+
+    /// `regular`: the next regular look follows.
+    pub(crate) fn list_backend(&mut self, index: usize, backend: BackendName, regular: bool) {
+        if !regular {
+            self.shells[index].looking.remove(&backend);
+        }
+        let route = self.route(&Side::Backend(backend.clone()));
+        let now = self.now;
+        let late = self.strikes(Kind::StaleMachines, 300).then(|| self.dice.millis(500, 6_000));
+        let half = self.strikes(Kind::HalfListing, 300);
+        let place = self.places.entry(backend.clone()).or_default();
+        let fresh = place.list(now);
+        let busy = !fresh.is_empty()
+            || self.shells[index].ledger.entries().any(|entry| !entry.attempts.is_empty());
+        let old = late.and_then(|lag| place.list_late(now, lag));
+        let whole = route.brings == Brings::Word && !half;
+        let listing = whole.then(|| old.unwrap_or(fresh));
+        if regular {
+            let again = if busy { 1_000 } else { 5_000 };
+            self.shell_soon(index, again, ToShell::ListBackend(backend.clone()));
+        }
+        self.carry(index, route.returns, Delivery::Backend { backend, listed_at: now, listing });
+    }
+
+    fn carry(&mut self, index: usize, span: Duration, delivery: Delivery) {
+        let life = self.shells[index].life;
+        let what = ToShell::Deliver(Box::new(delivery));
+        self.after(span, Happening::Shell(index, life, what));
+    }
+
+    /// Something changed at a backend: those who watch it look soon, unless the word is lost.
+    pub(crate) fn nudge(&mut self, backend: &BackendName) {
+        for index in 0..self.shells.len() {
+            let lost = self.strikes(Kind::HalfListing, 500);
+            let shell = &mut self.shells[index];
+            if shell.alive && !lost && shell.looking.insert(backend.clone()) {
+                let soon = self.dice.between(10, 60);
+                self.shell_soon(index, soon, ToShell::Look(backend.clone()));
+            }
+        }
+    }
+
+    pub(crate) fn deliver(&mut self, index: usize, delivery: Delivery) {
+        match delivery {
+            Delivery::Queue { queue, listed_at, listed, brings } => {
+                self.heard(index, brings);
+                self.queue_listed(index, queue, listed_at, listed);
+            }
+            Delivery::Backend { backend, listed_at, listing } => {
+                self.backend_listed(index, &backend, listed_at, listing);
+            }
+        }
+    }
+
+    fn queue_listed(
+        &mut self,
+        index: usize,
+        queue: QueueKey,
+        listed_at: Timestamp,
+        listed: Option<Listed>,
+    ) {
+        let Some(listed) = listed else { return };
+        let now = self.now;
+        let shell = &mut self.shells[index];
+        let seen = shell.seen.queues.entry(queue).or_default();
+        if seen.listed_at.is_some_and(|at| at >= listed_at) {
+            return;
+        }
+        let first = seen.listed_at.is_none();
+        let same = seen.paused == listed.paused
+            && seen.candidates.len() == listed.candidates.len()
+            && seen.candidates.iter().zip(listed.candidates.iter()).all(|(a, b)| a.row == b.row);
+        seen.listed_at = Some(listed_at);
+        seen.paused = listed.paused;
+        seen.candidates = listed.candidates;
+        let stale_round = now.since(shell.last_round) >= Duration::from_secs(1);
+        if first || !same || stale_round {
+            self.want_round(index, now);
+        }
+    }
+
+    fn backend_listed(
+        &mut self,
+        index: usize,
+        backend: &BackendName,
+        listed_at: Timestamp,
+        listing: Option<Listing>,
+    ) {
+        let now = self.now;
+        let shell = &mut self.shells[index];
+        let seen = shell.seen.backends.entry(backend.clone()).or_default();
+        let Some(listing) = listing else {
+            let words = "the listing did not come to its end".into();
+            let class = FailureClass::Ambiguous;
+            seen.failing = Some(Failure { class, words, retry_after: None });
+            return self.want_round(index, now);
+        };
+        if seen.listed_at.is_some_and(|at| at >= listed_at) {
+            return;
+        }
+        seen.failing = None;
+        seen.listed_at = Some(listed_at);
+        seen.machines = listing;
+        let epoch = shell.epoch;
+        self.want_round(index, now);
+        if self.two_installations() {
+            // What the other one makes is not ours to count.
+            return;
+        }
+        for machine in self.places.entry(backend.clone()).or_default().machines.values_mut() {
+            let key = (machine.seen.job, machine.seen.attempt);
+            let shown = self.shells[index].seen.backends[backend].machines.contains_key(&key);
+            if shown && machine.epoch != epoch && machine.gone_at.is_none() {
+                machine.epoch = epoch;
+                machine.known_since = now;
+                machine.adopted = true;
+            }
+        }
+    }
+
+    /// Whether Buildkite can be reached, as the shell makes of it.
+    pub(crate) fn heard(&mut self, index: usize, brings: Brings) {
+        let now = self.now;
+        let buildkite = &mut self.shells[index].seen.buildkite;
+        match (brings, buildkite.failing_since) {
+            (Brings::Word | Brings::TooMany, Some(since)) => {
+                buildkite.failing_since = None;
+                if now.since(since) >= HICCUP || since == self.shells[index].seen.started_at {
+                    self.shells[index].seen.buildkite.reachable_since = now;
+                }
+                self.want_round(index, now);
+            }
+            (Brings::Nothing | Brings::ServerError, None) => {
+                buildkite.failing_since = Some(now);
+                self.want_round(index, now);
+            }
+            (Brings::Word | Brings::TooMany, None)
+            | (Brings::Nothing | Brings::ServerError, Some(_)) => {}
+        }
+    }
+}

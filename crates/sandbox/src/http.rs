@@ -11,7 +11,7 @@ mod read_out;
 mod records;
 mod reply;
 mod stacks;
-mod wire;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use axum::routing::{delete, get, post, put};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::pages;
 use crate::server::Shared;
 use reply::Failure;
 use wire::{Cut, CuttableListener};
@@ -46,6 +47,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .merge(job_routes())
         .merge(stack_routes())
         .merge(control::routes())
+        .merge(pages::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), gate::pass))

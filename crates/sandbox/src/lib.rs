@@ -8,6 +8,7 @@ mod http;
 mod journal;
 mod limiter;
 pub mod machines;
+mod pages;
 pub mod pipeline;
 pub mod player;
 mod repository;

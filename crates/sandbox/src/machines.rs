@@ -17,7 +17,6 @@
 mod faults;
 mod fleet;
 mod life;
-mod line;
 mod routes;
 
 use std::io;
@@ -34,6 +33,7 @@ use tokio_util::task::TaskTracker;
 pub use faults::{Faults, Refusal};
 pub use fleet::{Counters, Entry};
 
+use crate::http::wire::{Cut, CuttableListener};
 use crate::player::Wire;
 use fleet::Fleet;
 
@@ -88,11 +88,9 @@ pub fn serve(options: Options) -> Result<Machines, ServeError> {
     });
     let stop = CancellationToken::new();
     let app = routes::router(shared.clone());
-    let server = axum::serve(
-        line::CutListener::new(listener),
-        app.into_make_service_with_connect_info::<line::Cut>(),
-    )
-    .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let server =
+        axum::serve(CuttableListener(listener), app.into_make_service_with_connect_info::<Cut>())
+            .with_graceful_shutdown(stop.clone().cancelled_owned());
     let server = tokio::spawn(server.into_future());
     Ok(Machines { address, shared, stop, server })
 }

@@ -26,6 +26,7 @@ const MAX_JOBS: u32 = 100_000;
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new()
+        .route("/_sandbox/hello", get(read_out::hello))
         .route("/_sandbox/builds", post(create_build).get(read_out::builds))
         .route("/_sandbox/builds/{id}", get(read_out::build))
         .route("/_sandbox/builds/{id}/cancel", post(cancel_build))

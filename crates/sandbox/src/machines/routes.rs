@@ -18,8 +18,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::faults::Faults;
 use super::fleet::{Entry, Made};
 use super::life::Life;
-use super::line::Cut;
+
 use super::{Counters, Shared};
+use crate::http::wire::Cut;
 
 /// The longest that a listing is held.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);

@@ -11,6 +11,7 @@ mod faults;
 mod golden;
 mod machines;
 mod minimal;
+mod pages;
 mod parts;
 mod replays;
 mod stacks;

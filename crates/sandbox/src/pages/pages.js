@@ -1,0 +1,18 @@
+// While something on the page still moves, draw it anew; what the reader has opened stays open.
+const step = async () => {
+  const main = document.querySelector('main');
+  if (!main.hasAttribute('data-live')) return;
+  if (!document.hidden && String(getSelection()) === '') {
+    try {
+      const reply = await fetch(location.href);
+      const next = new DOMParser().parseFromString(await reply.text(), 'text/html').querySelector('main');
+      for (const old of main.querySelectorAll('details[id]')) {
+        const fresh = next.querySelector('#' + CSS.escape(old.id));
+        if (fresh) fresh.open = old.open;
+      }
+      if (!main.contains(document.activeElement)) main.replaceWith(next);
+    } catch { /* the server is away; the next look may find it */ }
+  }
+  setTimeout(step, 1500);
+};
+setTimeout(step, 1500);

@@ -37,6 +37,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How often to look where it does not.
 const LOOK_OFTEN: Duration = Duration::from_millis(500);
 
+/// The agent gives its job 10 s when it is stopped; then it has some time for its last words.
+pub const GRACE: Duration = Duration::from_secs(15);
+
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The program that runs a guest, usually this very one, and its arguments before the
@@ -57,6 +60,8 @@ pub struct Options {
     /// What agents get of an environment: `PATH`, `HOME`, `LANG` and the like. Nothing else of
     /// ours reaches them.
     pub env: BTreeMap<String, String>,
+    /// From the order to stop until what is left is killed; `GRACE` unless there is a reason.
+    pub grace: Duration,
     pub now: fn() -> Timestamp,
 }
 

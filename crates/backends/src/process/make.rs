@@ -188,7 +188,7 @@ fn furnish(inner: &Inner, place: &Place, order: &Order, agent: &Found) -> io::Re
         env: options.env.clone(),
         deadline: deadline_at,
         lifetime_s: Some(order.deadline.as_secs().max(1)),
-        grace_s: GRACE_S,
+        grace_s: options.grace.as_secs(),
         token_by: agent.token_by(),
         user: options.user.clone(),
         cpu_millis: Some(order.resources.cpu_millis).filter(|millis| *millis > 0),
@@ -201,9 +201,6 @@ fn furnish(inner: &Inner, place: &Place, order: &Order, agent: &Found) -> io::Re
     let stamp = Stamp { labels: labels_of, request_id: order.request_id, created_at, deadline_at };
     write_json(&labels(place), &stamp)
 }
-
-/// The agent gives its job 10 s when it is stopped; then it has some time for its last words.
-const GRACE_S: u64 = 15;
 
 /// Starts the guest, which inherits the lock: from its first moment on it is known to live.
 #[expect(unsafe_code, reason = "std has no safe way to give a child a session of its own")]

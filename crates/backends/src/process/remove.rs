@@ -16,15 +16,16 @@ use super::ready::registered;
 use super::{Inner, Process, Stamp, io_error};
 use crate::contract::{Class, Error};
 
-/// How long a guest may take to stop its agent, grace and all, before it is killed too.
-const LONGEST_STOP: Duration = Duration::from_secs(40);
-/// For a guest that was killed to be gone, and for others who have the lock to be done.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long a guest may take beyond its agent's grace before it is killed too.
+const LONGEST_STOP: Duration = Duration::from_secs(20);
+/// Beyond that: for a guest that was killed to be gone, and others who have the lock to be done.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 pub(super) async fn machine(backend: &Process, name: &str) -> Result<(), Error> {
     let place = backend.inner.place(name)?;
-    let until = Instant::now() + LONGEST_WAIT;
+    let longest_stop = backend.inner.options.grace + LONGEST_STOP;
+    let until = Instant::now() + longest_stop + LONGEST_WAIT;
     let mut told = false;
     while Instant::now() < until {
         let looked = place.clone();
@@ -36,7 +37,7 @@ pub(super) async fn machine(backend: &Process, name: &str) -> Result<(), Error> 
             Held::Theirs if told => sleep(BETWEEN_LOOKS).await,
             Held::Theirs => match guest_of(&place) {
                 Some(guest) => {
-                    stop(guest, name).await?;
+                    stop(guest, longest_stop, name).await?;
                     told = true;
                 }
                 // Just started, or in somebody's hands who makes or removes it.
@@ -89,13 +90,13 @@ fn guest_of(place: &Place) -> Option<OwnedFd> {
 }
 
 /// Tells the guest to stop and waits until it is gone, killing it if it does not go.
-async fn stop(guest: OwnedFd, name: &str) -> Result<(), Error> {
+async fn stop(guest: OwnedFd, longest: Duration, name: &str) -> Result<(), Error> {
     let ambiguous = |what: &str, error: io::Error| {
         Error::new(Class::Ambiguous, format!("cannot {what} the guest of {name}: {error}"))
     };
     let gone = registered(guest).map_err(|error| ambiguous("watch", error))?;
     send(gone.get_ref(), Signal::TERM).map_err(|error| ambiguous("stop", error))?;
-    if timeout(LONGEST_STOP, gone.readable()).await.is_ok() {
+    if timeout(longest, gone.readable()).await.is_ok() {
         return Ok(());
     }
     tracing::warn!(machine = name, "the guest did not stop in time and is killed");

@@ -1,4 +1,6 @@
 //! The backends from outside: the conformance suite on each, and each one's own bad luck.
 
+mod bad_luck;
 mod place;
 mod process;
+mod secrets;

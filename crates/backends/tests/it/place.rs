@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use backends::conformance::Subject;
 use backends::process::{Options, Process};
@@ -32,6 +33,9 @@ impl Place {
         let root = tempfile::tempdir().expect("a temporary directory");
         let play = root.path().join("play");
         fs::create_dir(&play).expect("a directory");
+        // For agents that run as another user.
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+        fs::set_permissions(&play, fs::Permissions::from_mode(0o777)).expect("permissions");
         let agent = root.path().join("buildkite-agent");
         write_agent(&agent, "buildkite-agent version 3.137.0+play", then);
         let env = [
@@ -49,6 +53,7 @@ impl Place {
             isolate: Isolate::Auto,
             mark: backends::conformance::MARK.to_owned(),
             env: env.map(|(name, value)| (name.to_owned(), value)).into(),
+            grace: Duration::from_secs(1),
             now,
         };
         Self { root, options }
@@ -64,6 +69,10 @@ impl Place {
 
     pub(crate) fn machine(&self, name: &str) -> PathBuf {
         self.options.directory.join("machines").join(name)
+    }
+
+    pub(crate) fn played(&self, name: &str) -> String {
+        fs::read_to_string(self.play(name)).unwrap_or_default()
     }
 
     pub(crate) fn process(&self) -> Process {

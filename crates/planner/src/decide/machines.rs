@@ -54,7 +54,10 @@ impl Round<'_> {
     fn absent(&mut self, entry: &Entry, attempt: &Attempt, listed_at: Timestamp) {
         let settle = self.policy.margins.settle;
         let gone = match (&attempt.delete, &attempt.outcome) {
-            (Delete::Confirmed { at }, Outcome::Made { .. }) => listed_at >= *at,
+            // A listing that is behind may show the time before the machine was made.
+            (Delete::Confirmed { at }, Outcome::Made { at: made_at }) => {
+                listed_at >= *at && listed_at >= made_at.plus(settle)
+            }
             (Delete::Confirmed { at }, _) | (_, Outcome::NotMade { at } | Outcome::Made { at }) => {
                 listed_at >= at.plus(settle)
             }

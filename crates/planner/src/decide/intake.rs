@@ -182,7 +182,8 @@ impl<'a> Round<'a> {
     }
 
     fn told(&self, job: JobId) -> Told {
-        self.ledger.told.get(&job).cloned().unwrap_or_default()
+        let known = self.ledger.entries.get(&job).map(|entry| &entry.told);
+        known.or_else(|| self.ledger.told.get(&job)).cloned().unwrap_or_default()
     }
 
     /// Forgets what was told about jobs that have left the queues without us.

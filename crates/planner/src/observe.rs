@@ -20,7 +20,8 @@ pub struct Observation {
     pub started_at: Timestamp,
     pub buildkite: BuildkiteSeen,
     pub queues: BTreeMap<QueueKey, QueueSeen>,
-    /// Answers to `Ask`, for jobs that Buildkite mentioned. What it did not mention is not here.
+    /// Answers to `Ask`. Of a job that was asked about and not mentioned the answer is `Unknown`,
+    /// so that it is not asked about again at once; an end that is known stays.
     pub answers: BTreeMap<JobId, Answer>,
     pub backends: BTreeMap<BackendName, BackendSeen>,
     /// Job acquisition tokens that the executor holds; the secrets are not here.

@@ -79,7 +79,12 @@ impl Round<'_> {
         if let Some((standing, _)) = self.word(entry.job, after) {
             return Some(standing);
         }
-        self.ask(&entry.queue, entry.job, after.max(self.now), Duration::ZERO);
+        // A question since then brought nothing: the next waits for a moment.
+        let asked = self.seen.answers.get(&entry.job).map(|answer| answer.asked_at);
+        let again = asked
+            .filter(|asked| *asked >= after)
+            .map_or(self.now, |asked| asked.plus(self.policy.margins.ask_starting));
+        self.ask(&entry.queue, entry.job, after.max(self.now).max(again), Duration::ZERO);
         None
     }
 }

@@ -199,9 +199,14 @@ impl Sim<'_> {
     fn states(&mut self, jobs: &[JobId]) -> Effect {
         let mut states = Vec::new();
         for job in jobs {
-            if self.buildkite.jobs.contains_key(job) && !self.strikes(Kind::AnswerOmits, 300) {
-                states.push((*job, self.buildkite.state(*job)));
-            }
+            // Now and then one is left out; some are left out as long as the fault lasts.
+            let always = self.faults.has(Kind::AnswerOmits) && job.0.as_bytes()[0] % 8 == 0;
+            let state = if always || self.strikes(Kind::AnswerOmits, 300) {
+                JobState::Unknown
+            } else {
+                self.buildkite.state(*job)
+            };
+            states.push((*job, state));
         }
         Effect::States(states)
     }
@@ -378,7 +383,9 @@ impl Sim<'_> {
         for (job, state) in states {
             self.tell(Some(*job), || format!("Buildkite answers: {state:?}"));
             let answers = &mut self.shells[call.shell].seen.answers;
-            let newer = answers.get(job).is_none_or(|answer| answer.asked_at <= call.sent_at);
+            let newer = answers.get(job).is_none_or(|answer| {
+                answer.asked_at <= call.sent_at && !answer.state.is_terminal()
+            });
             if newer {
                 answers.insert(*job, Answer { state: *state, asked_at: call.sent_at });
             }

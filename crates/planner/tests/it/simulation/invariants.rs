@@ -70,7 +70,7 @@ const REMAINS: Duration = Duration::from_secs(90);
 /// How long a clean world is watched for anything that stirs.
 const STILL: Duration = Duration::from_secs(15);
 /// After this the calm has to have brought everything to its end.
-const CALM_AT_MOST: Duration = Duration::from_secs(25 * 60);
+const CALM_AT_MOST: Duration = Duration::from_secs(60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Sim<'_> {
@@ -106,7 +106,9 @@ impl Sim<'_> {
             );
             self.broke(Promise::G1, Some(job), text);
         }
-        if let Some(word) = call.word.filter(|word| !word.state.is_open()) {
+        let told = |state: JobState| state != JobState::Unknown;
+        let word = call.word.filter(|word| told(word.state) && !word.state.is_open());
+        if let Some(word) = word {
             let text = format!("{} is asked for, but Buildkite said {word:?}", create.name);
             self.broke(Promise::G1, Some(job), text);
         }
@@ -161,7 +163,9 @@ impl Sim<'_> {
                 let known = machine.epoch == order.epoch && machine.known_since <= call.sent_at;
                 if known && scope.counts(machine) {
                     let seen = &machine.seen;
-                    sum.add(&Sum::of(seen.cpu.millis(), seen.memory, machine.cost));
+                    // Nor does it tell its price.
+                    let cost = if machine.adopted { 0 } else { machine.cost };
+                    sum.add(&Sum::of(seen.cpu.millis(), seen.memory, cost));
                 }
             }
             if let Some(what) = sum.over(&limits) {
@@ -180,7 +184,7 @@ impl Sim<'_> {
             return;
         };
         let (job, name) = (machine.seen.job, machine.seen.name.clone());
-        let Some(word) = call.word else {
+        let Some(word) = call.word.filter(|word| word.state != JobState::Unknown) else {
             if call.knew_end && self.buildkite.state(job).is_terminal() {
                 return;
             }

@@ -7,12 +7,13 @@ use super::dice::Dice;
 use super::faults::{CrashAt, Faults, Kind, Point};
 use super::invariants::Broken;
 use super::scene::Scene;
+use super::story::Story;
 use super::world::{Decide, Sim};
 
 /// What a run came to.
 pub(crate) struct Ran {
     pub(crate) broken: Option<Broken>,
-    pub(crate) story: String,
+    pub(crate) story: Story,
     pub(crate) steps: u64,
     pub(crate) machines: usize,
     pub(crate) faults: Vec<Kind>,
@@ -37,6 +38,13 @@ impl Setting {
     }
 }
 
+impl Ran {
+    /// What led to the end, where it is a bad one: about that job, and about all.
+    fn told(&self) -> String {
+        self.story.of(self.broken.as_ref().and_then(|broken| broken.job))
+    }
+}
+
 /// Aloud: the whole story is kept, instead of nothing.
 pub(crate) fn run(setting: Setting, aloud: bool, decide: &mut Decide<'_>) -> Ran {
     let Setting { dice, scene, faults } = setting;
@@ -44,9 +52,8 @@ pub(crate) fn run(setting: Setting, aloud: bool, decide: &mut Decide<'_>) -> Ran
     let mut sim = Sim::new(dice, scene, faults, aloud, decide);
     sim.set_the_scene();
     while sim.broken.is_none() && !sim.watch.done && sim.step() {}
-    let about = sim.broken.as_ref().and_then(|broken| broken.job);
     Ran {
-        story: sim.story.of(about),
+        story: sim.story,
         steps: sim.steps,
         machines: sim.places.values().map(|place| place.machines.len()).sum(),
         broken: sim.broken,
@@ -56,9 +63,12 @@ pub(crate) fn run(setting: Setting, aloud: bool, decide: &mut Decide<'_>) -> Ran
 
 /// Runs the seeds silently; the first that fails is run again aloud.
 fn check_seeds(from: u64, to: u64) {
-    if asked_for().is_some() {
-        return;
+    if asked_for().is_none() {
+        try_seeds(from, to);
     }
+}
+
+fn try_seeds(from: u64, to: u64) {
     let mut failed = Vec::new();
     for seed in from..to {
         let ran = run(Setting::of_seed(seed), false, &mut decide);
@@ -67,19 +77,23 @@ fn check_seeds(from: u64, to: u64) {
         }
     }
     let Some((seed, _)) = failed.first() else { return };
-    let story = run(Setting::of_seed(*seed), true, &mut decide).story;
+    let story = run(Setting::of_seed(*seed), true, &mut decide).told();
     let all: Vec<&str> = failed.iter().map(|(_, text)| text.as_str()).collect();
     panic!(
-        "the story of seed {seed}:\n{story}\n{} of {} seeds fail (SIM_SEED=n runs n alone):\n{}",
+        "the story of seed {seed}:\n{story}\n{} of {} seeds fail (SIM_SEED=n runs n alone and tells its whole story):\n{}",
         all.len(),
         to - from,
         all.join("\n")
     );
 }
 
+/// `SIM_SEED=17` tells one seed's whole story, `SIM_SEED=200..5000` tries many.
 #[expect(clippy::disallowed_methods, reason = "a failing seed is run alone by naming it")]
-fn asked_for() -> Option<u64> {
-    std::env::var("SIM_SEED").ok()?.parse().ok()
+fn asked_for() -> Option<(u64, u64)> {
+    let text = std::env::var("SIM_SEED").ok()?;
+    let (from, to) = text.split_once("..").unwrap_or((&text, ""));
+    let from = from.parse().expect("SIM_SEED is a seed (17) or a range of seeds (200..5000)");
+    Some((from, to.parse().unwrap_or(from + 1)))
 }
 
 #[test]
@@ -103,18 +117,19 @@ fn faults_together_third_part() {
 }
 
 #[test]
-fn the_seed_that_was_asked_for() {
-    let Some(seed) = asked_for() else { return };
-    let ran = run(Setting::of_seed(seed), true, &mut decide);
-    println!("{}", ran.story);
-    assert!(ran.broken.is_none(), "seed {seed} with {:?}: {}", ran.faults, ran.broken.unwrap());
+fn the_seeds_that_were_asked_for() {
+    let Some((from, to)) = asked_for() else { return };
+    if to == from + 1 {
+        println!("{}", run(Setting::of_seed(from), true, &mut decide).story.of(None));
+    }
+    try_seeds(from, to);
 }
 
 #[test]
 fn without_faults_each_job_gets_one_machine() {
     let ran = run(Setting::small(None), true, &mut decide);
-    assert!(ran.broken.is_none(), "{}\n{}", ran.story, ran.broken.unwrap());
-    assert_eq!(ran.machines, 3, "{}", ran.story);
+    assert!(ran.broken.is_none(), "{}\n{}", ran.told(), ran.broken.unwrap());
+    assert_eq!(ran.machines, 3, "{}", ran.told());
 }
 
 #[test]
@@ -126,7 +141,7 @@ fn a_crash_around_every_single_action() {
             let crash_at = Some(CrashAt { step, point });
             let ran = run(Setting::small(crash_at), false, &mut decide);
             if let Some(broken) = ran.broken {
-                let story = run(Setting::small(crash_at), true, &mut decide).story;
+                let story = run(Setting::small(crash_at), true, &mut decide).told();
                 panic!(
                     "{story}\n{broken}\nwith a crash of step {step} that did not come to its {point:?}"
                 );
@@ -137,7 +152,7 @@ fn a_crash_around_every_single_action() {
 
 #[test]
 fn a_seed_always_tells_the_same_story() {
-    let tell = || run(Setting::of_seed(120), true, &mut decide).story;
+    let tell = || run(Setting::of_seed(120), true, &mut decide).story.of(None);
     let first = tell();
     assert!(first.len() > 1000, "a story: {first}");
     assert!(first == tell(), "the same seed told two stories");

@@ -1,0 +1,108 @@
+//! What can be said on the command line. Help texts are here and nowhere else.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use super::answer::EXIT_CODES;
+
+/// One agent, on one machine, for every Buildkite job, just in time.
+#[derive(Debug, Parser)]
+#[command(name = "jitney", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(disable_help_subcommand = true, propagate_version = false)]
+pub(super) struct Arguments {
+    /// The configuration [default: ./jitney.yaml, else /etc/jitney/jitney.yaml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Say what is wrong with a configuration, and where
+    CheckConfig(CheckConfig),
+    /// Show what would be made where for some tags, or for each step of a pipeline
+    Plan(Plan),
+    /// Serve a Buildkite of our own, for rehearsals: real agents run jobs against it
+    Sandbox(Sandbox),
+    /// Print a completion script for a shell
+    Completions { shell: Shell },
+    /// Run one machine; the process backend starts this
+    #[command(hide = true)]
+    Guest { dir: PathBuf },
+    /// The sandbox's own agent, for plain commands only
+    #[command(hide = true, disable_help_flag = true)]
+    MinimalAgent {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CheckConfig {
+    /// The file; as --config
+    #[arg(value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  jitney plan queue=jit cpu=16 memory=64G
+  jitney plan --pipeline .buildkite/pipeline.yml")]
+pub(super) struct Plan {
+    /// Agent tags as a job would have them, such as queue=jit cpu=16 memory=64G
+    #[arg(value_name = "TAG", required_unless_present = "pipeline")]
+    pub(super) tags: Vec<String>,
+    /// Look at each command step of this pipeline file instead
+    #[arg(long, value_name = "FILE", conflicts_with = "tags")]
+    pub(super) pipeline: Option<PathBuf>,
+    /// The pipeline's slug, for policies that match one
+    #[arg(long, value_name = "SLUG", default_value = "")]
+    pub(super) slug: String,
+    /// The branch, for policies that match one
+    #[arg(long, value_name = "NAME", default_value = "main")]
+    pub(super) branch: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Sandbox {
+    /// Where to serve
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8790")]
+    pub(super) listen: SocketAddr,
+    /// The cluster's agent token
+    #[arg(long, value_name = "TOKEN", default_value = "bkct_sandbox")]
+    pub(super) token: String,
+    /// Queue a build of this pipeline file at once; may be repeated
+    #[arg(long, value_name = "PIPELINE.yml")]
+    pub(super) run: Vec<PathBuf>,
+    /// A queue beside `default` and those that the pipelines name; may be repeated
+    #[arg(long, value_name = "KEY")]
+    pub(super) queue: Vec<String>,
+    #[command(subcommand)]
+    pub(super) part: Option<SandboxPart>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SandboxPart {
+    /// Serve machines for the http backend: instant, and their agents are played
+    Machines {
+        /// Where to serve
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8791")]
+        listen: SocketAddr,
+        /// What callers have to send as `Authorization: Bearer`
+        #[arg(long, value_name = "TOKEN")]
+        token: Option<String>,
+    },
+}

@@ -1,0 +1,151 @@
+//! What a plan says, for people and for scripts. Which offer comes first was decided before.
+
+use planner::{Explained, Offer, Refusal, Shape, spell_duration};
+use serde_json::{Value, json};
+
+use super::{Case, Fate};
+use crate::cli::Screen;
+
+/// One set of tags, in full.
+pub(super) fn tags(case: &Case, currency: &str, screen: Screen) -> String {
+    let explained = &case.explained;
+    let shape = match &explained.shape {
+        Ok(shape) => shape,
+        Err(refusal @ Refusal::Invalid(_)) => {
+            return format!("{} {refusal}\n", screen.bad("No machine:"));
+        }
+        Err(refusal @ Refusal::Foreign(_)) => return format!("{}\n", sentence(refusal)),
+    };
+    let mut text = format!("Queue {}: {}\n", screen.strong(&case.queue), asked(shape));
+    if !explained.tags.is_empty() {
+        text.push_str(&format!("The agent's tags: {}\n", explained.tags.join(", ")));
+    }
+    text.push('\n');
+    if explained.offers.is_empty() {
+        text.push_str(&screen.bad("No machine:"));
+        text.push_str(" no backend of the queue makes one.\n");
+    } else {
+        let rows = explained.offers.iter().enumerate().map(|(at, offer)| {
+            [
+                (at + 1).to_string(),
+                offer.backend.to_string(),
+                machine(offer),
+                place(offer),
+                price(offer, currency),
+            ]
+        });
+        text.push_str(&screen.table(["", "backend", "machine", "where", "price an hour"], rows));
+    }
+    text.push_str(&exclusions(explained, screen));
+    text
+}
+
+/// Every command step of a pipeline: a line each, then what is wrong.
+pub(super) fn steps(cases: &[Case], currency: &str, screen: Screen) -> String {
+    let rows = cases.iter().map(|case| {
+        let explained = &case.explained;
+        let shape = explained.shape.as_ref().map_or_else(|_| "-".to_owned(), Shape::to_string);
+        let (made, cost) = match (case.fate(), explained.offers.first()) {
+            (Fate::Made, Some(best)) => {
+                (format!("{} on {}", machine(best), best.backend), price(best, currency))
+            }
+            (Fate::Foreign, _) => (screen.faint("left to other agents"), "-".to_owned()),
+            (Fate::Made | Fate::Wrong, _) => (screen.bad("no machine"), "-".to_owned()),
+        };
+        [case.label.clone(), case.jobs.to_string(), case.queue.to_string(), shape, made, cost]
+    });
+    let heads = ["step", "jobs", "queue", "asks for", "first choice", "price an hour"];
+    let mut text = screen.table(heads, rows);
+    for case in cases.iter().filter(|case| case.fate() != Fate::Made) {
+        let why = match &case.explained.shape {
+            Err(refusal) => sentence(refusal),
+            Ok(_) => format!("no backend of queue {} makes one.", case.queue),
+        };
+        text.push_str(&format!("\n{}: {why}\n", screen.strong(&case.label)));
+        text.push_str(&exclusions(&case.explained, screen));
+    }
+    let wrong = cases.iter().filter(|case| case.fate() == Fate::Wrong).count();
+    let jobs: u64 = cases.iter().map(|case| u64::from(case.jobs)).sum();
+    let steps = cases.len();
+    text.push_str(&match wrong {
+        0 => format!("\n{steps} steps, {jobs} jobs; each that is ours gets its machine.\n"),
+        _ => format!(
+            "\n{steps} steps, {jobs} jobs; {} of the steps would fail.\n",
+            screen.bad(wrong)
+        ),
+    });
+    text
+}
+
+/// `16 vCPU, 64 GiB; the job may run for 1h`.
+fn asked(shape: &Shape) -> String {
+    format!("{shape}; the job may run for {}", spell_duration(shape.time))
+}
+
+fn exclusions(explained: &Explained, screen: Screen) -> String {
+    explained
+        .exclusions
+        .iter()
+        .map(|(backend, why)| format!("  {} {why}\n", screen.faint(format!("not on {backend}:"))))
+        .collect()
+}
+
+/// Refusals begin with a small letter, as errors do.
+fn sentence(refusal: &Refusal) -> String {
+    let text = refusal.to_string();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// A backend without types makes exactly what is asked for.
+fn machine(offer: &Offer) -> String {
+    let spot = if offer.spot { ", spot" } else { "" };
+    let size = format!("{} vCPU, {}", offer.cpu, offer.memory);
+    match &*offer.machine_type {
+        "" => format!("{size}{spot}"),
+        machine_type => format!("{machine_type} ({size}{spot})"),
+    }
+}
+
+fn place(offer: &Offer) -> String {
+    if offer.place.is_empty() { "-".to_owned() } else { offer.place.to_string() }
+}
+
+/// Nothing is charged for what has no price.
+fn price(offer: &Offer, currency: &str) -> String {
+    let micros = offer.price_micros_per_hour;
+    match micros {
+        0 => "-".to_owned(),
+        _ => format!("{}.{:04} {currency}", micros / 1_000_000, micros % 1_000_000 / 100),
+    }
+}
+
+pub(super) fn json(cases: &[Case]) -> Value {
+    json!({ "steps": cases.iter().map(case_json).collect::<Vec<_>>() })
+}
+
+fn case_json(case: &Case) -> Value {
+    let explained = &case.explained;
+    let refusal = explained.shape.as_ref().err();
+    let excluded: Vec<Value> = explained
+        .exclusions
+        .iter()
+        .map(|(backend, why)| json!({"backend": backend, "why": why}))
+        .collect();
+    json!({
+        "label": case.label,
+        "jobs": case.jobs,
+        "queue": case.queue,
+        "asked": case.tags,
+        "outcome": match case.fate() {
+            Fate::Made => "made",
+            Fate::Foreign => "foreign",
+            Fate::Wrong => "wrong",
+        },
+        "shape": explained.shape.as_ref().ok(),
+        "refusal": refusal.map(ToString::to_string),
+        "offers": explained.offers,
+        "exclusions": excluded,
+        "agent_tags": explained.tags,
+    })
+}

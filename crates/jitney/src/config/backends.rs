@@ -131,6 +131,12 @@ impl Backend {
 }
 
 impl Process {
+    /// Where machines have their directories: a relative path is meant from the state directory.
+    #[must_use]
+    pub fn directory_in(&self, state: &Path) -> PathBuf {
+        state.join(self.directory.as_deref().unwrap_or(Path::new("builds")))
+    }
+
     fn read(section: &Section<'_>) -> Self {
         let isolate = [
             ("auto", guest::report::Isolate::Auto),

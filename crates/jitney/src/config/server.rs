@@ -1,7 +1,8 @@
 //! Where Jitney listens and who may ask, how it speaks to Buildkite, and where it keeps things.
 
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -198,7 +199,45 @@ impl TokenSource {
     }
 }
 
+/// Why a token file gave no token; never with what is in the file.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum TokenFileError {
+    #[error("failed to read the token file {}: {source}", path.display())]
+    #[diagnostic(help("check buildkite.token_file, the file and its permissions"))]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("the token file {} does not hold one token", .0.display())]
+    #[diagnostic(help("put the cluster's agent token into the file, and nothing else"))]
+    NotAToken(PathBuf),
+}
+
+impl TokenSource {
+    /// The token as it is now; of a file, the spaces and line breaks around it are left out.
+    pub fn read_now(&self) -> Result<SecretString, TokenFileError> {
+        /// Nobody's token is longer.
+        const LONGEST: u64 = 4096;
+        let path = match self {
+            Self::Value(token) => return Ok(token.clone()),
+            Self::File(path) => path,
+        };
+        let mut text = String::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(LONGEST).read_to_string(&mut text))
+            .map_err(|source| TokenFileError::Unreadable { path: path.clone(), source })?;
+        let token = text.trim();
+        if token.is_empty() || token.contains(char::is_whitespace) {
+            return Err(TokenFileError::NotAToken(path.clone()));
+        }
+        Ok(SecretString::from(token))
+    }
+}
+
 impl Store {
+    /// Where the journal is: a relative path is meant from the state directory.
+    #[must_use]
+    pub fn journal_path(&self, state: &Path) -> PathBuf {
+        state.join(self.journal.as_deref().unwrap_or(Path::new("jitney.db")))
+    }
+
     pub(super) fn read(section: &Section<'_>) -> Self {
         Self {
             journal: section.get("journal", path),

@@ -1,12 +1,14 @@
 //! The configuration by example, `docs/jitney.yaml`: it parses, and means what its comments say.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jitney::config::backends::Kind;
+use jitney::config::server::TokenSource;
 use jitney::config::{Config, Unbuilt};
 use jitney::host::Host;
 use planner::{Arch, BackendName, Bytes, Cpu, QueueKey};
+use secrecy::ExposeSecret;
 
 use crate::config::{PLANTED, complete, environment};
 
@@ -149,6 +151,46 @@ fn paths_are_meant_from_the_files_own_directory() {
     assert_eq!(process("here").agent, directory.path().join("bin/buildkite-agent"));
     assert_eq!(process("here").agent_config, Some("/etc/a.cfg".into()));
     assert_eq!(process("there").agent, PathBuf::from("buildkite-agent"));
+}
+
+#[test]
+fn places_where_we_write_are_meant_from_the_state_directory() {
+    let state = Path::new("/var/lib/jitney");
+    let check = |case: &str, journal: &str, builds: &str| {
+        let config = parse(case);
+        let Kind::Process(process) = &config.backends[&BackendName::new("here")].kind else {
+            panic!("it is a process backend");
+        };
+        assert_eq!(config.store.journal_path(state), Path::new(journal));
+        assert_eq!(process.directory_in(state), Path::new(builds));
+    };
+    check("", "/var/lib/jitney/jitney.db", "/var/lib/jitney/builds");
+    let said = "store: { journal: j.db }\nbackends: { here: { process: { directory: /srv/b } } }";
+    check(said, "/var/lib/jitney/j.db", "/srv/b");
+}
+
+#[test]
+fn a_token_from_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    let source = TokenSource::File(path.clone());
+    let check = |expected: &str| {
+        let got = match source.read_now() {
+            Ok(token) => token.expose_secret().to_owned(),
+            Err(error) => {
+                assert!(!format!("{error} {error:?}").contains(PLANTED));
+                error.to_string().replace(&path.display().to_string(), "FILE")
+            }
+        };
+        assert_eq!(got, expected);
+    };
+    check("failed to read the token file FILE: No such file or directory (os error 2)");
+    for text in ["", " \n", "bkct_planted bkct_planted", "bkct_planted\nmore"] {
+        std::fs::write(&path, text).unwrap();
+        check("the token file FILE does not hold one token");
+    }
+    std::fs::write(&path, "bkct_planted\n").unwrap();
+    check(PLANTED);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod config;
 mod config_docs;
+mod config_init;
 mod config_reload;
 mod config_whole;
 mod rules;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{
-    Attempt, Bytes, Cpu, Delete, Doom, EndSeen, Entry, Failed, FailureClass, Finish, Invalid,
-    JobId, Outcome, TagError, Timestamp, Told, Verdict, assess,
+    Bytes, Cpu, CreateOutcome, Doom, EndSeen, Event, FailureClass, Invalid, JobId, Ledger, Offer,
+    TagError, Timestamp, Verdict, assess,
 };
 use proptest::prelude::*;
 
@@ -14,58 +14,18 @@ use crate::words::failure;
 
 const START: Timestamp = Timestamp::from_millis(1_000_000);
 
-fn entry(attempts: Vec<Attempt>) -> Entry {
-    Entry {
-        job: JobId(uuid::Uuid::from_u128(7)),
-        queue: "jit".into(),
-        row: None,
-        request: None,
-        taken_at: START,
-        lease: None,
-        refused_at: None,
-        unissued_at: None,
-        attempts,
-        charged: 0,
-        last_failure: None,
-        acquired_at: None,
-        stopping_at: None,
-        ended: None,
-        doom: None,
-        finish: Finish::No,
-        told: Told::default(),
-        moments: Vec::new(),
-    }
+/// What became of one machine.
+#[derive(Clone, Default)]
+struct Tried {
+    failed: Option<(FailureClass, String, u64)>,
+    ended: Option<EndSeen>,
 }
 
-fn attempt(number: u32) -> Attempt {
-    Attempt {
-        number,
-        name: format!("jitney-7-{number}").as_str().into(),
-        backend: "here".into(),
-        cpu: Cpu::from_millis(1000),
-        memory: Bytes::gib(2),
-        offer: None,
-        dispatch: "d".into(),
-        intended_at: START,
-        outcome: Outcome::Made { at: START },
-        tries: 1,
-        doubtful: false,
-        connected_at: None,
-        ended: None,
-        end_seen_at: None,
-        failed: None,
-        delete: Delete::No,
-        gone_at: None,
-    }
+fn failed(class: FailureClass, words: &str, after: u64) -> Tried {
+    Tried { failed: Some((class, words.into(), after)), ended: None }
 }
 
-fn failed(number: u32, class: FailureClass, words: &str, after: u64) -> Attempt {
-    let at = START.plus(Duration::from_secs(after));
-    let failed = Some(Failed { failure: failure(class, words), at, charged: true });
-    Attempt { failed, ..attempt(number) }
-}
-
-fn ended(before: Attempt, cause: &str, log: &str, oom_killed: bool) -> Attempt {
+fn ended(before: Tried, cause: &str, log: &str, oom_killed: bool) -> Tried {
     let end = EndSeen {
         at: START.plus(Duration::from_secs(90)),
         cause: cause.into(),
@@ -74,11 +34,50 @@ fn ended(before: Attempt, cause: &str, log: &str, oom_killed: bool) -> Attempt {
         peak_memory: None,
         oom_killed,
     };
-    Attempt { ended: Some(Arc::new(end)), ..before }
+    Tried { ended: Some(end), ..before }
 }
 
-fn check(doom: &Doom, attempts: Vec<Attempt>, key: &str, expected: &str) {
-    assert_eq!(doom.detail(&entry(attempts)), expected);
+/// A ledger with one job in it, and these machines after one another.
+fn ledger(tried: Vec<Tried>) -> (Ledger, JobId) {
+    let mut ledger = Ledger::default();
+    let row = row("", "web", "main");
+    let job = row.id;
+    ledger.record(Event::Taken { job, row, request: None, doom: None, at: START });
+    for (attempt, tried) in (1..).zip(tried) {
+        let offer = Offer {
+            backend: "here".into(),
+            place: Arc::default(),
+            machine_type: Arc::default(),
+            spot: false,
+            cpu: Cpu::from_millis(1000),
+            memory: Bytes::gib(2),
+            price_micros_per_hour: 0,
+        };
+        let name = format!("jitney-7-{attempt}").as_str().into();
+        let dispatch = "d".into();
+        ledger.record(Event::CreateIntended { job, attempt, name, offer, dispatch, at: START });
+        let outcome = CreateOutcome::Made;
+        ledger.record(Event::CreateEnded { job, attempt, outcome, at: START });
+        if let Some(end) = tried.ended {
+            let at = end.at;
+            ledger.record(Event::MachineEnded { job, attempt, end: Arc::new(end), at });
+        }
+        if let Some((class, words, after)) = tried.failed {
+            let at = START.plus(Duration::from_secs(after));
+            let failure = failure(class, &words);
+            ledger.record(Event::AttemptFailed { job, attempt, failure, charged: true, at });
+        }
+    }
+    (ledger, job)
+}
+
+fn detail(doom: &Doom, tried: Vec<Tried>) -> String {
+    let (ledger, job) = ledger(tried);
+    doom.detail(ledger.entry(job).expect("it was taken"))
+}
+
+fn check(doom: &Doom, tried: Vec<Tried>, key: &str, expected: &str) {
+    assert_eq!(detail(doom, tried), expected);
     assert_eq!(doom.key(), key);
     assert_eq!(serde_json::to_value(doom).expect("it is plain")["doom"], key);
 }
@@ -119,9 +118,9 @@ fn a_shape_that_nothing_makes_as_the_verdict_says_it() {
 
 #[test]
 fn attempts_that_came_to_nothing_are_listed_with_the_agents_last_words() {
-    let first = failed(1, FailureClass::StartTimeout, "no agent connected within 5m", 300);
+    let first = failed(FailureClass::StartTimeout, "no agent connected within 5m", 300);
     let second =
-        failed(2, FailureClass::EndedEarly, "the machine ended before its agent had the job", 61);
+        failed(FailureClass::EndedEarly, "the machine ended before its agent had the job", 61);
     let second = ended(
         second,
         "the agent exited with 1",
@@ -158,7 +157,7 @@ fn one_attempt_and_one_that_nobody_knows_the_end_of() {
     let doom = Doom::AttemptsUsedUp { attempts: 1, last: failure(FailureClass::Lost, "") };
     check(
         &doom,
-        vec![ended(attempt(1), "killed by signal 9", "", false), attempt(2)],
+        vec![ended(Tried::default(), "killed by signal 9", "", false), Tried::default()],
         "attempts_used_up",
         "The one machine made for this job came to nothing: the machine vanished\n\
          \n\
@@ -190,12 +189,12 @@ fn a_refusal_has_the_backends_own_words() {
 #[test]
 fn of_many_attempts_the_newest_are_told_and_of_a_long_log_the_end() {
     let log: String = (0..2000).map(|line| format!("line {line}\n")).collect();
-    let mut attempts: Vec<Attempt> =
-        (1..=30).map(|number| failed(number, FailureClass::Lost, "it vanished", 1)).collect();
-    attempts.push(ended(attempt(31), "the agent exited with 1", &log, false));
+    let mut attempts: Vec<Tried> =
+        (1..=30).map(|_| failed(FailureClass::Lost, "it vanished", 1)).collect();
+    attempts.push(ended(Tried::default(), "the agent exited with 1", &log, false));
     let doom =
         Doom::AttemptsUsedUp { attempts: 31, last: failure(FailureClass::Lost, "it vanished") };
-    let text = doom.detail(&entry(attempts));
+    let text = detail(&doom, attempts);
     assert!(text.len() <= 4096 && text.len() > 4000, "{} bytes", text.len());
     assert!(!text.contains("\n21. ") && text.contains("\n22. ") && text.contains("\n31. "));
     assert!(text.ends_with("\nline 1999"));
@@ -212,8 +211,8 @@ proptest! {
         lines in 0_usize..40,
     ) {
         let (log, words) = (log.repeat(times), words.repeat(times));
-        let attempts: Vec<Attempt> = (1..=12)
-            .map(|number| ended(failed(number, FailureClass::Rejected, &words, 5), &words, &log, false))
+        let attempts: Vec<Tried> = (1..=12)
+            .map(|_| ended(failed(FailureClass::Rejected, &words, 5), &words, &log, false))
             .collect();
         let invalid = Invalid::NoOffer { shape: words.clone(), why: vec![words.clone(); lines] };
         for doom in [
@@ -221,7 +220,7 @@ proptest! {
             Doom::AttemptsUsedUp { attempts: 12, last: failure(FailureClass::Rejected, &words) },
             Doom::Rejected { backend: "here".into(), failure: failure(FailureClass::Rejected, &words) },
         ] {
-            let text = doom.detail(&entry(attempts.clone()));
+            let text = detail(&doom, attempts.clone());
             prop_assert!(text.len() <= 4096 && text.starts_with(&doom.sentence()));
             prop_assert!(doom.sentence().len() <= 255);
             prop_assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "only plain text");

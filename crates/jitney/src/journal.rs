@@ -143,6 +143,16 @@ impl Journal {
         answer.await.unwrap_or_default()
     }
 
+    /// As `history`, for whoever waits for the reply.
+    pub(crate) fn ask_history(&self, job: JobId, reply: oneshot::Sender<Option<Closed>>) {
+        self.send(Request::History(job, reply));
+    }
+
+    /// As `recent`, for whoever waits for the reply.
+    pub(crate) fn ask_recent(&self, most: u32, reply: oneshot::Sender<Vec<Closed>>) {
+        self.send(Request::Recent(most, reply));
+    }
+
     fn send(&self, request: Request) {
         if let Some(requests) = &self.requests
             && requests.send(request).is_err()

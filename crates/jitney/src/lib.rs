@@ -1,9 +1,16 @@
 //! Gives every Buildkite job an agent of its own, on a machine made for it, just in time. The
 //! shell around the pure core: sources, executor, journal and web; no decision is made here.
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod executor;
 pub mod host;
 pub mod init;
+mod input;
 pub mod journal;
+pub mod run;
+pub mod settings;
+mod sources;
+mod web;

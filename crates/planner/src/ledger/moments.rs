@@ -4,7 +4,8 @@ use crate::{CreateOutcome, Event, FinishOutcome, Moment, Timestamp};
 
 impl Event {
     /// The line that the event adds to its job's story; some add none.
-    pub(crate) fn moment(&self) -> Option<Moment> {
+    #[must_use]
+    pub fn moment(&self) -> Option<Moment> {
         let (at, what) = self.story()?;
         Some(Moment { at, what: what.into() })
     }

@@ -1,0 +1,179 @@
+//! What the program says of itself, as plain data: the JSON that the command line and a dashboard
+//! read. Times are milliseconds since the Unix epoch. It holds no secret, and decides nothing.
+
+use std::collections::BTreeMap;
+
+use planner::{JobId, Moment, Reason, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::journal::Phases;
+
+/// `GET /api/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub version: String,
+    pub name: String,
+    pub instance: String,
+    pub now: Timestamp,
+    pub started_at: Timestamp,
+    /// What is missing until everything can be served; ready when empty.
+    pub missing: Vec<String>,
+    pub draining: bool,
+    /// Draining, and no job is in our hands any more.
+    pub drained: bool,
+    pub journal_full: bool,
+    /// Since when Buildkite cannot be reached.
+    pub buildkite_failing_since: Option<Timestamp>,
+    pub queues: Vec<Queue>,
+    pub backends: Vec<Backend>,
+    /// In our hands, oldest first.
+    pub jobs: Vec<Job>,
+    /// Waiting in a queue and not in our hands; at most `HELD_MOST`, foreign ones last.
+    pub waiting: Vec<Waiting>,
+    pub alarms: Vec<Alarm>,
+    pub counts: Counts,
+}
+
+/// How many waiting jobs a snapshot names.
+pub const HELD_MOST: usize = 1_000;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Queue {
+    pub key: String,
+    pub registered: bool,
+    pub listed_at: Option<Timestamp>,
+    pub paused: bool,
+    /// Jobs in its listing, and those of them that are not for us.
+    pub scheduled: usize,
+    pub foreign: usize,
+    pub in_hand: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Backend {
+    pub name: String,
+    pub listed_at: Option<Timestamp>,
+    /// Why it cannot be listed, while it cannot.
+    pub failing: Option<String>,
+    pub machines: usize,
+}
+
+/// `GET /api/jobs/:id`, for a job in our hands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    pub id: JobId,
+    pub queue: String,
+    pub pipeline: Option<String>,
+    pub build: Option<u64>,
+    pub step: Option<String>,
+    pub phase: JobPhase,
+    /// The machine's number, from 1; 0 before the first.
+    pub attempt: u32,
+    pub backend: Option<String>,
+    pub machine: Option<String>,
+    pub cpu_millis: Option<u32>,
+    pub memory_bytes: Option<u64>,
+    /// Why it does not move, in a sentence, and since when.
+    pub waits: Option<String>,
+    pub waits_since: Option<Timestamp>,
+    pub reason: Option<Reason>,
+    pub last_failure: Option<String>,
+    pub phases: Phases,
+    pub moments: Vec<Moment>,
+}
+
+/// How far a job in our hands has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobPhase {
+    Taken,
+    Reserved,
+    Requested,
+    Created,
+    Connected,
+    Acquired,
+    Stopping,
+    Ended,
+    Failing,
+}
+
+impl JobPhase {
+    pub const ALL: [Self; 9] = [
+        Self::Taken,
+        Self::Reserved,
+        Self::Requested,
+        Self::Created,
+        Self::Connected,
+        Self::Acquired,
+        Self::Stopping,
+        Self::Ended,
+        Self::Failing,
+    ];
+
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Reserved => "reserved",
+            Self::Requested => "requested",
+            Self::Created => "created",
+            Self::Connected => "connected",
+            Self::Acquired => "acquired",
+            Self::Stopping => "stopping",
+            Self::Ended => "ended",
+            Self::Failing => "failing",
+        }
+    }
+}
+
+/// A job that waits in its queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    pub id: JobId,
+    pub queue: String,
+    pub ahead: Option<u32>,
+    pub reason: Reason,
+    pub text: String,
+    pub since: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alarm {
+    pub kind: String,
+    pub text: String,
+    pub since: Timestamp,
+}
+
+/// Since the start of the process, but for the first three.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    pub by_phase: BTreeMap<String, usize>,
+    pub holds: BTreeMap<String, usize>,
+    pub machines: BTreeMap<String, usize>,
+    /// What it may cost if we died now: price × time to the deadline, in millionths.
+    pub worst_cost_micros: u64,
+    pub rounds: u64,
+    pub taken: u64,
+    pub forgotten: u64,
+    pub calls: BTreeMap<String, u64>,
+    pub calls_failed: BTreeMap<String, u64>,
+}
+
+/// `GET /readyz`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    pub ready: bool,
+    pub missing: Vec<String>,
+}
+
+/// `GET /api/jobs/:id`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Explained {
+    /// It is in our hands.
+    InHand(Box<Job>),
+    /// It waits in its queue.
+    Waiting(Waiting),
+    /// It is done with.
+    Closed(Box<crate::journal::Closed>),
+}

@@ -1,0 +1,254 @@
+//! Carries out what was decided, and makes no choices: it drops what is under way already, and
+//! sees to it that every call ends in exactly one outcome, also when no answer comes.
+
+mod machine_calls;
+mod notices;
+mod queue_calls;
+mod vault;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backends::Backend;
+use planner::{Action, BackendName, JobId, QueueKey, Step, TokenSeen};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::input::{Call, Input, Outcome, Sender, Stack};
+use notices::Notices;
+pub(crate) use vault::Vault;
+
+/// How many creates, and how many deletes, are under way at one backend. Each has a lane of its
+/// own, so that neither waits for the other.
+const LANE: usize = 64;
+
+/// What is the same for every machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Stamp {
+    pub mark: Arc<str>,
+    pub instance: Arc<str>,
+    /// Where agents register.
+    pub endpoint: Arc<str>,
+}
+
+#[derive(Debug)]
+struct Lanes {
+    backend: Arc<dyn Backend>,
+    creates: Arc<Semaphore>,
+    deletes: Arc<Semaphore>,
+    /// Tells the listing that something of ours has changed.
+    poke: Arc<Notify>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Executor {
+    clock: Clock,
+    inbox: Sender,
+    stamp: Stamp,
+    cluster_token: buildkite::TokenSource,
+    stacks: BTreeMap<QueueKey, Stack>,
+    lanes: BTreeMap<BackendName, Lanes>,
+    vault: Vault,
+    in_flight: BTreeSet<Call>,
+    notices: Notices,
+    tasks: JoinSet<()>,
+}
+
+impl Executor {
+    pub(crate) fn new(
+        clock: Clock,
+        inbox: Sender,
+        stamp: Stamp,
+        cluster_token: buildkite::TokenSource,
+    ) -> Self {
+        let mut tasks = JoinSet::new();
+        let notices = Notices::start(&mut tasks, clock);
+        Self {
+            clock,
+            inbox,
+            stamp,
+            cluster_token,
+            stacks: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            vault: Vault::default(),
+            in_flight: BTreeSet::new(),
+            notices,
+            tasks,
+        }
+    }
+
+    pub(crate) fn add_backend(
+        &mut self,
+        name: BackendName,
+        backend: Arc<dyn Backend>,
+    ) -> Arc<Notify> {
+        let poke = Arc::new(Notify::new());
+        let lanes = Lanes {
+            backend,
+            creates: Arc::new(Semaphore::new(LANE)),
+            deletes: Arc::new(Semaphore::new(LANE)),
+            poke: Arc::clone(&poke),
+        };
+        self.lanes.insert(name, lanes);
+        poke
+    }
+
+    pub(crate) fn add_stack(&mut self, queue: QueueKey, stack: Stack) {
+        self.stacks.insert(queue, stack);
+    }
+
+    pub(crate) fn stack(&self, queue: &QueueKey) -> Option<&Stack> {
+        self.stacks.get(queue)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The tokens in our keeping, without their secrets.
+    pub(crate) fn tokens(&self) -> &BTreeMap<JobId, TokenSeen> {
+        self.vault.seen()
+    }
+
+    pub(crate) fn vault(&mut self) -> &mut Vault {
+        &mut self.vault
+    }
+
+    /// What is left of a step when that which is under way is taken out, and what cannot be done
+    /// at all yet: nothing of it is recorded then, and it is decided again when things have changed.
+    pub(crate) fn admit(&mut self, step: Step) -> Option<Step> {
+        let Step { mut intents, action } = step;
+        let action = match action {
+            Action::Ask { queue, jobs } => {
+                let jobs = self.begin_jobs(&queue, jobs, |job| *job, Call::Ask)?;
+                Action::Ask { queue, jobs }
+            }
+            Action::Reserve { queue, jobs, lease } => {
+                let jobs = self.begin_jobs(&queue, jobs, |job| *job, Call::Reserve)?;
+                let begun: BTreeSet<JobId> = jobs.iter().copied().collect();
+                intents.retain(|intent| begun.contains(&intent.job()));
+                Action::Reserve { queue, jobs, lease }
+            }
+            Action::Mint { queue, jobs, lifetime } => {
+                let jobs = self.begin_jobs(&queue, jobs, |(job, _)| *job, Call::Mint)?;
+                Action::Mint { queue, jobs, lifetime }
+            }
+            Action::Create(create) => {
+                self.lanes.get(&create.offer.backend)?;
+                self.begin(Call::Create(create.job, create.attempt))?;
+                Action::Create(create)
+            }
+            Action::Delete { backend, name, job, attempt } => {
+                self.lanes.get(&backend)?;
+                self.begin(Call::Delete(job, attempt))?;
+                Action::Delete { backend, name, job, attempt }
+            }
+            Action::Finish { queue, job, detail } => {
+                self.stacks.get(&queue)?;
+                self.begin(Call::Finish(job))?;
+                Action::Finish { queue, job, detail }
+            }
+            Action::Notify { queue, job, notice, at } => {
+                self.stacks.get(&queue)?;
+                Action::Notify { queue, job, notice, at }
+            }
+        };
+        Some(Step { intents, action })
+    }
+
+    fn begin(&mut self, call: Call) -> Option<()> {
+        self.in_flight.insert(call).then_some(())
+    }
+
+    fn begin_jobs<T>(
+        &mut self,
+        queue: &QueueKey,
+        mut jobs: Vec<T>,
+        job: impl Fn(&T) -> JobId,
+        call: impl Fn(JobId) -> Call,
+    ) -> Option<Vec<T>> {
+        self.stacks.get(queue)?;
+        jobs.retain(|item| self.in_flight.insert(call(job(item))));
+        (!jobs.is_empty()).then_some(jobs)
+    }
+
+    /// Begins an action that was admitted. `dispatch` is the round that a machine bears.
+    pub(crate) fn perform(&mut self, action: Action, dispatch: &Arc<str>) {
+        self.reap();
+        match action {
+            Action::Ask { queue, jobs } => self.ask(queue, jobs),
+            Action::Reserve { queue, jobs, lease } => self.reserve(queue, jobs, lease),
+            Action::Mint { queue, jobs, lifetime } => self.mint(queue, jobs, lifetime),
+            Action::Create(create) => self.create(*create, Arc::clone(dispatch)),
+            Action::Delete { backend, name, job, attempt } => {
+                self.delete(backend, name, job, attempt);
+            }
+            Action::Finish { queue, job, detail } => self.finish(queue, job, detail),
+            Action::Notify { queue, job, notice, at } => {
+                if let Some(stack) = self.stacks.get(&queue) {
+                    self.notices.send(stack.client.clone(), job, &notice, at);
+                }
+            }
+        }
+    }
+
+    /// A call has ended: it may be begun again.
+    pub(crate) fn ended(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Asked { jobs, .. } => self.free(jobs, Call::Ask),
+            Outcome::Reserved { jobs, .. } => self.free(jobs, Call::Reserve),
+            Outcome::Minted { jobs, .. } => self.free(jobs, Call::Mint),
+            Outcome::Created { backend, job, attempt, .. } => {
+                self.in_flight.remove(&Call::Create(*job, *attempt));
+                self.poke(backend);
+            }
+            Outcome::Deleted { backend, job, attempt, .. } => {
+                self.in_flight.remove(&Call::Delete(*job, *attempt));
+                self.poke(backend);
+            }
+            Outcome::Finished { job, .. } => {
+                self.in_flight.remove(&Call::Finish(*job));
+            }
+        }
+    }
+
+    fn free(&mut self, jobs: &[JobId], call: impl Fn(JobId) -> Call) {
+        for job in jobs {
+            self.in_flight.remove(&call(*job));
+        }
+    }
+
+    fn poke(&self, backend: &BackendName) {
+        if let Some(lanes) = self.lanes.get(backend) {
+            lanes.poke.notify_one();
+        }
+    }
+
+    /// Starts a call whose end is told to the loop.
+    fn spawn(&mut self, call: impl Future<Output = Outcome> + Send + 'static) {
+        let inbox = self.inbox.clone();
+        self.tasks.spawn(async move {
+            let outcome = call.await;
+            // The loop has gone: nobody is left to be told.
+            let _ = inbox.send(Input::Ended(outcome));
+        });
+    }
+
+    /// Looks at the tasks that have ended: one that panicked is a bug that must be seen.
+    fn reap(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                tracing::error!(%error, "a call ended in a panic");
+            }
+        }
+    }
+
+    /// Waits for the notices that are still to be sent, for a while.
+    pub(crate) async fn flush_notices(&mut self, patience: Duration) {
+        self.notices.flush(patience).await;
+    }
+}

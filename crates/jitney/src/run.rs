@@ -1,0 +1,202 @@
+//! The one loop that owns the truth: it takes in what came, decides, writes down what is to be
+//! done, and has it done. Sources, executor and web only send it messages.
+
+mod apply;
+mod round;
+mod snapshot;
+mod state;
+mod story;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::QueueKey;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::executor::{Executor, Stamp};
+use crate::input::{Input, Sender};
+use crate::journal::{self, Journal, Opened};
+use crate::settings::{Options, Settings};
+use crate::sources::machines::MachineSource;
+use crate::sources::queue::QueueSource;
+use crate::sources::stacks::Registrar;
+use crate::web;
+use state::State;
+
+/// Rounds are at least this far apart; the first after a pause comes at once.
+const APART: Duration = Duration::from_millis(10);
+/// How many messages one round takes in; the rest is for the next.
+const TAKE_MOST: usize = 20_000;
+/// How long a stop waits for calls under way, and then for notifications.
+const STOP_CALLS: Duration = Duration::from_secs(3);
+const STOP_NOTICES: Duration = Duration::from_secs(1);
+
+/// Why the program cannot go on. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    #[error(
+        "Buildkite does not know our token: {words}; give buildkite.token (or token_file) an agent token of the cluster"
+    )]
+    Unauthorized { words: String },
+    #[error(
+        "the token belongs to no cluster of {organization}, and only clusters have stacks; use an agent token of a cluster"
+    )]
+    Unclustered { organization: String },
+    #[error(
+        "Buildkite issues no job acquisition tokens to us: {words}; have them enabled for the organisation, or set buildkite.job_tokens: optional, knowing that machines then get the cluster's token"
+    )]
+    NoJobTokens { words: String },
+    #[error(
+        "the cluster has no queue {queue}: {words}; create it, or take it out of the configuration"
+    )]
+    NoQueue { queue: String, words: String },
+    #[error("Buildkite refuses a stack for the queue {queue}: {words}")]
+    NoStack { queue: String, words: String },
+    #[error("what answers at buildkite.endpoint is not what we expect: {words}")]
+    Endpoint { words: String },
+    #[error("a part of the program has failed: {words}; this is a bug, please report it")]
+    Bug { words: String },
+}
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// What cannot heal by itself, at the start or later.
+pub async fn run(options: Options) -> Result<(), Error> {
+    let opened = Journal::open(&options.journal, options.clock)?;
+    let shutdown = options.shutdown.clone();
+    let (inbox, mut outlet) = mpsc::unbounded_channel();
+    let mut tasks = JoinSet::new();
+    let (mut state, mut reloads) = start(options, opened, &inbox, &mut tasks);
+    let mut full = state.journal.full();
+    let mut earliest = Instant::now();
+    let ended = loop {
+        let wake = state.wake_at().map(|wait| Instant::now() + wait);
+        tokio::select! {
+            Some(input) = outlet.recv() => state.apply(input),
+            () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                state.dirty = true;
+            }
+            Some(settings) = reloads.recv() => state.reload(settings),
+            Ok(()) = full.changed() => {
+                let full = *full.borrow_and_update();
+                state.apply(Input::JournalFull(full));
+            }
+            Some(ended) = tasks.join_next() => {
+                if let Err(error) = ended {
+                    break Err(Error::Bug { words: error.to_string() });
+                }
+            }
+            () = shutdown.cancelled() => break Ok(()),
+        }
+        if state.dirty {
+            sleep_until(earliest).await;
+        }
+        for _ in 0..TAKE_MOST {
+            let Ok(input) = outlet.try_recv() else { break };
+            state.apply(input);
+        }
+        if let Some(error) = state.fatal.take() {
+            break Err(error);
+        }
+        if state.dirty {
+            earliest = Instant::now() + APART;
+            state.round().await;
+        }
+    };
+    stop(state, tasks, outlet).await;
+    ended
+}
+
+fn start(
+    options: Options,
+    opened: Opened,
+    inbox: &Sender,
+    tasks: &mut JoinSet<()>,
+) -> (State, mpsc::Receiver<Settings>) {
+    let Options { settings, client, cluster_token, backends, listener, clock, .. } = options;
+    let mark = Arc::clone(&settings.policy.name);
+    let instance: Arc<str> = opened.instance.as_str().into();
+    let stamp = Stamp {
+        mark: Arc::clone(&mark),
+        instance: Arc::clone(&instance),
+        endpoint: settings.endpoint.as_str().into(),
+    };
+    let registrar = Registrar {
+        client,
+        name: mark.to_string(),
+        instance: instance.to_string(),
+        job_tokens: settings.job_tokens,
+        clock,
+        loop_inbox: inbox.clone(),
+    };
+    let queues: Vec<QueueKey> = settings.policy.queues.keys().cloned().collect();
+    let wakes = web::Wakes::new(&queues);
+    let (settings, seen_settings) = watch::channel(Arc::new(settings));
+    let executor = Executor::new(clock, inbox.clone(), stamp, cluster_token);
+    let mut state = State::new(clock, settings, opened, executor);
+    for (name, backend) in backends {
+        let (live, seen_live) = watch::channel(false);
+        let poke = state.add_backend(name.clone(), Arc::clone(&backend), live);
+        let (mark, loop_inbox) = (Arc::clone(&mark), inbox.clone());
+        let source =
+            MachineSource { name, mark, backend, clock, loop_inbox, live: seen_live, poke };
+        tasks.spawn(source.run());
+    }
+    let sources: Vec<QueueSource> = queues
+        .into_iter()
+        .map(|queue| QueueSource {
+            wake: wakes.of(&queue).unwrap_or_else(|| Arc::new(Notify::new())),
+            queue,
+            registrar: registrar.clone(),
+            settings: seen_settings.clone(),
+        })
+        .collect();
+    tasks.spawn(queues_for_ever(registrar, sources));
+    let web = web::Web { inbox: inbox.clone(), settings: seen_settings, wakes, clock };
+    tasks.spawn(web::serve(listener, web));
+    (state, options.reloads)
+}
+
+/// Ends, with the reason sent to the loop, only when the program cannot go on.
+async fn queues_for_ever(registrar: Registrar, sources: Vec<QueueSource>) {
+    let error = match registrar.identify().await {
+        Ok(identity) => {
+            let mut queues = JoinSet::new();
+            for source in sources {
+                queues.spawn(source.run(identity.clone()));
+            }
+            match queues.join_next().await {
+                Some(Ok(error)) => error,
+                Some(Err(error)) => Error::Bug { words: error.to_string() },
+                None => Error::Bug { words: "there is no queue".into() },
+            }
+        }
+        Err(error) => error,
+    };
+    // The loop has gone: it needs no reason any more.
+    let _ = registrar.loop_inbox.send(Input::Fatal(error));
+}
+
+/// Takes nothing new, waits a little for what is under way, and writes everything down. Machines
+/// run on, and stacks stay registered: who comes next takes both over.
+async fn stop(mut state: State, tasks: JoinSet<()>, mut outlet: mpsc::UnboundedReceiver<Input>) {
+    drop(tasks);
+    let until = Instant::now() + STOP_CALLS;
+    while state.executor.in_flight() > 0 {
+        match timeout_at(until, outlet.recv()).await {
+            Ok(Some(input)) => state.apply(input),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    state.write_down().await;
+    state.executor.flush_notices(STOP_NOTICES).await;
+    tracing::info!(
+        jobs = state.ledger.entries().count(),
+        "stopped; machines run on, and whoever is started next takes them over"
+    );
+}

@@ -1,0 +1,201 @@
+//! One round: decide, write down, do. Where a decision establishes facts, the next one follows at
+//! once, and all of it is one commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buildkite::wire::Scope;
+use planner::{
+    Action, CreateOutcome, Event, FinishOutcome, Plan, QueueSeen, Step, Timestamp, decide,
+};
+use uuid::Uuid;
+
+use super::state::{Held, State};
+use crate::input::Outcome;
+use crate::journal::Kept;
+
+/// How many decisions in a row one round takes; what is left then is for the next.
+const DECISIONS_MOST: usize = 16;
+/// Buildkite takes 20 questions a second for a stack.
+const ASK_APART: Duration = Duration::from_millis(60);
+
+impl State {
+    pub(crate) async fn round(&mut self) {
+        self.dirty = false;
+        self.counts.rounds += 1;
+        self.seen.dispatch = Uuid::new_v4().simple().to_string().into();
+        let mut steps = Vec::new();
+        for _ in 0..DECISIONS_MOST {
+            let now = self.clock.now();
+            self.prepare(now);
+            let policy = self.policy();
+            let mut plan = decide(&self.ledger, &self.seen, &policy, now);
+            let again = !plan.facts.is_empty();
+            for fact in std::mem::take(&mut plan.facts) {
+                self.record(fact);
+            }
+            for step in std::mem::take(&mut plan.steps) {
+                if let Some(step) = self.executor.admit(step) {
+                    for intent in &step.intents {
+                        self.record(intent.clone());
+                    }
+                    steps.push(step);
+                }
+            }
+            self.dirty = again;
+            self.settle(plan, now);
+            if !again {
+                break;
+            }
+        }
+        self.mark_live();
+        match self.write_down().await {
+            Kept::Written => {
+                for step in steps {
+                    self.perform(step);
+                }
+            }
+            Kept::InMemory => {
+                for step in steps {
+                    self.perform_unwritten(step);
+                }
+            }
+        }
+    }
+
+    /// The parts of the observation that are ours to say.
+    fn prepare(&mut self, now: Timestamp) {
+        self.executor.vault().drop_lapsed(now);
+        self.seen.tokens.clone_from(self.executor.tokens());
+        for (key, seen) in &mut self.seen.queues {
+            let Some(stack) = self.executor.stack(key) else { continue };
+            let wait = |scope: Scope| stack.client.not_before(scope);
+            let QueueSeen {
+                ask_not_before,
+                reserve_not_before,
+                mint_not_before,
+                finish_not_before,
+                ..
+            } = seen;
+            for (not_before, scope) in [
+                (ask_not_before, Scope::BatchLoadJobStates),
+                (reserve_not_before, Scope::BatchReserve),
+                (mint_not_before, Scope::JobAcquisitionTokens),
+                (finish_not_before, Scope::FinishJob),
+            ] {
+                let wait = wait(scope);
+                if !wait.is_zero() {
+                    *not_before = now.plus(wait).max(*not_before);
+                }
+            }
+        }
+    }
+
+    /// Keeps what the last decision said beside its steps.
+    fn settle(&mut self, plan: Plan, now: Timestamp) {
+        self.wake = plan.wake_at;
+        self.held.retain(|job, _| plan.holds.contains_key(job));
+        for (job, hold) in plan.holds {
+            match self.held.get_mut(&job) {
+                Some(held) if held.reason == hold.reason => held.ahead = hold.ahead,
+                known => {
+                    let since = known
+                        .filter(|held| held.reason.key() == hold.reason.key())
+                        .map(|held| held.since);
+                    if since.is_none() {
+                        self.tell_hold(job, &hold, now);
+                    }
+                    let since = since.unwrap_or(now);
+                    let planner::Hold { queue, reason, ahead } = hold;
+                    self.held.insert(job, Held { queue, reason, ahead, since });
+                }
+            }
+        }
+        self.alarms.retain(|alarm, _| plan.alarms.contains(alarm));
+        for alarm in plan.alarms {
+            self.alarms.entry(alarm).or_insert_with_key(|alarm| {
+                tracing::error!(alarm = alarm.key(), "{alarm}");
+                now
+            });
+        }
+    }
+
+    /// Tells the listings where machines of ours may be alive.
+    fn mark_live(&mut self) {
+        for (name, live) in &self.live {
+            let held = self.ledger.entries().flat_map(|entry| &entry.attempts);
+            let any = held.into_iter().any(|attempt| attempt.holds() && attempt.backend == *name);
+            live.send_if_modified(|live| std::mem::replace(live, any) != any);
+        }
+    }
+
+    fn perform(&mut self, step: Step) {
+        if let Action::Ask { queue, .. } = &step.action
+            && let Some(seen) = self.seen.queues.get_mut(queue)
+        {
+            seen.ask_not_before = self.clock.now().plus(ASK_APART).max(seen.ask_not_before);
+        }
+        let dispatch = self.dispatch_of(&step.action);
+        self.executor.perform(step.action, &dispatch);
+    }
+
+    /// A repeated create bears the id of the round that first asked for the machine: it is the very
+    /// same request.
+    fn dispatch_of(&self, action: &Action) -> Arc<str> {
+        let Action::Create(create) = action else { return Arc::clone(&self.seen.dispatch) };
+        self.ledger
+            .entry(create.job)
+            .and_then(|entry| {
+                entry.attempts.iter().find(|attempt| attempt.number == create.attempt)
+            })
+            .map_or_else(|| Arc::clone(&self.seen.dispatch), |known| Arc::clone(&known.dispatch))
+    }
+
+    /// The intents could not be written down. What begins something is not done, as if its call had
+    /// come to nothing; what keeps or ends something is: it can be found out anew without them.
+    fn perform_unwritten(&mut self, step: Step) {
+        let at = self.clock.now();
+        match step.action {
+            Action::Create(create) => {
+                let (job, attempt) = (create.job, create.attempt);
+                let (backend, outcome) = (create.offer.backend, CreateOutcome::NotSent);
+                self.undo(&Outcome::Created { backend, job, attempt, outcome: outcome.clone() });
+                self.record(Event::CreateEnded { job, attempt, outcome, at });
+            }
+            Action::Finish { queue, job, .. } => {
+                let (outcome, failed) = (FinishOutcome::Unknown, None);
+                self.undo(&Outcome::Finished { queue, job, started_at: at, outcome, failed });
+                self.record(Event::FinishEnded { job, outcome, at });
+            }
+            Action::Reserve { queue, jobs, lease } => {
+                let first = |job| step.intents.iter().any(|intent| intent.job() == job);
+                let (new, known): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| first(*job));
+                for job in &new {
+                    self.record(Event::NotReserved { job: *job, sent_at: at });
+                }
+                self.undo(&Outcome::Reserved {
+                    queue: queue.clone(),
+                    jobs: new,
+                    sent_at: at,
+                    lease,
+                    reserved: Vec::new(),
+                    not_reserved: Vec::new(),
+                    failed: None,
+                });
+                if !known.is_empty() {
+                    let action = Action::Reserve { queue, jobs: known, lease };
+                    self.perform(Step { intents: Vec::new(), action });
+                }
+            }
+            // Words can wait, or be lost.
+            Action::Notify { .. } => {}
+            action @ (Action::Ask { .. } | Action::Mint { .. } | Action::Delete { .. }) => {
+                self.perform(Step { intents: Vec::new(), action });
+            }
+        }
+    }
+
+    fn undo(&mut self, outcome: &Outcome) {
+        self.executor.ended(outcome);
+    }
+}

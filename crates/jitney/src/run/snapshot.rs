@@ -1,0 +1,237 @@
+//! What the loop says of itself when somebody asks: plain data, made from the ledger and the last
+//! observation.
+
+use std::collections::BTreeMap;
+
+use planner::{Attempt, Entry, JobId, Outcome, Verdict};
+
+use super::state::{Held, State};
+use crate::api::{self, JobPhase, Snapshot};
+use crate::journal::Phases;
+
+const MILLIS_PER_HOUR: u128 = 3_600_000;
+
+impl State {
+    /// What is not there yet that serving everything takes.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        for (key, seen) in &self.seen.queues {
+            if self.executor.stack(key).is_none() {
+                missing.push(format!("the stack of queue {key} is not registered"));
+            } else if seen.listed_at.is_none() {
+                missing.push(format!("queue {key} has not been listed"));
+            }
+        }
+        for (name, seen) in &self.seen.backends {
+            if seen.listed_at.is_none() {
+                let why = seen.failing.as_ref().map(|failure| format!(": {}", failure.words));
+                let why = why.unwrap_or_default();
+                missing.push(format!("backend {name} has not been listed{why}"));
+            }
+        }
+        missing
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let empty = self.ledger.entries().next().is_none();
+        Snapshot {
+            version: env!("CARGO_PKG_VERSION").into(),
+            name: self.policy().name.to_string(),
+            instance: self.seen.instance.to_string(),
+            now: self.clock.now(),
+            started_at: self.seen.started_at,
+            missing: self.missing(),
+            draining: self.seen.draining,
+            drained: self.seen.draining && empty,
+            journal_full: self.seen.journal_full,
+            buildkite_failing_since: self.seen.buildkite.failing_since,
+            queues: self.queues(),
+            backends: self.backends(),
+            jobs: {
+                let mut entries: Vec<&Entry> = self.ledger.entries().collect();
+                entries.sort_by_key(|entry| entry.taken_at);
+                entries.into_iter().map(|entry| self.job(entry)).collect()
+            },
+            waiting: self.waiting(),
+            alarms: self.alarm_list(),
+            counts: self.counts(),
+        }
+    }
+
+    pub(super) fn explain(&self, job: JobId) -> Option<Box<api::Explained>> {
+        if let Some(entry) = self.ledger.entry(job) {
+            return Some(Box::new(api::Explained::InHand(Box::new(self.job(entry)))));
+        }
+        let held = self.held.get(&job)?;
+        Some(Box::new(api::Explained::Waiting(self.waiting_job(job, held))))
+    }
+
+    fn queues(&self) -> Vec<api::Queue> {
+        let mut in_hand: BTreeMap<&str, usize> = BTreeMap::new();
+        for entry in self.ledger.entries() {
+            *in_hand.entry(entry.queue.as_str()).or_default() += 1;
+        }
+        let queue = |(key, seen): (&planner::QueueKey, &planner::QueueSeen)| api::Queue {
+            key: key.to_string(),
+            registered: self.executor.stack(key).is_some(),
+            listed_at: seen.listed_at,
+            paused: seen.paused,
+            scheduled: seen.candidates.len(),
+            foreign: seen
+                .candidates
+                .iter()
+                .filter(|candidate| matches!(candidate.verdict, Verdict::Foreign(_)))
+                .count(),
+            in_hand: in_hand.get(key.as_str()).copied().unwrap_or_default(),
+        };
+        self.seen.queues.iter().map(queue).collect()
+    }
+
+    fn backends(&self) -> Vec<api::Backend> {
+        let backend = |(name, seen): (&planner::BackendName, &planner::BackendSeen)| api::Backend {
+            name: name.to_string(),
+            listed_at: seen.listed_at,
+            failing: seen.failing.as_ref().map(|failure| failure.words.to_string()),
+            machines: seen.machines.len(),
+        };
+        self.seen.backends.iter().map(backend).collect()
+    }
+
+    fn job(&self, entry: &Entry) -> api::Job {
+        let (row, attempt) = (entry.row.as_deref(), entry.current());
+        let held = self.held.get(&entry.job);
+        api::Job {
+            id: entry.job,
+            queue: entry.queue.to_string(),
+            pipeline: row.map(|row| row.pipeline.to_string()),
+            build: row.map(|row| row.build),
+            step: row.and_then(|row| row.step.as_deref()).map(str::to_owned),
+            phase: phase(entry),
+            attempt: attempt.map_or(0, |attempt| attempt.number),
+            backend: attempt.map(|attempt| attempt.backend.to_string()),
+            machine: attempt.map(|attempt| attempt.name.to_string()),
+            cpu_millis: attempt.map(|attempt| attempt.cpu.millis()),
+            memory_bytes: attempt.map(|attempt| attempt.memory.get()),
+            waits: held.map(|held| held.reason.sentence(self.clock.now())),
+            waits_since: held.map(|held| held.since),
+            reason: held.map(|held| held.reason.clone()),
+            last_failure: entry.last_failure.as_ref().map(|last| last.failure.words.to_string()),
+            phases: Phases::of(entry),
+            moments: entry.moments.clone(),
+        }
+    }
+
+    fn waiting(&self) -> Vec<api::Waiting> {
+        let mut waiting: Vec<(&JobId, &Held)> =
+            self.held.iter().filter(|(job, _)| self.ledger.entry(**job).is_none()).collect();
+        let foreign = |held: &Held| matches!(held.reason, planner::Reason::Foreign { .. });
+        waiting.sort_by_key(|(_, held)| (foreign(held), held.ahead, held.since));
+        waiting.truncate(api::HELD_MOST);
+        waiting.into_iter().map(|(job, held)| self.waiting_job(*job, held)).collect()
+    }
+
+    fn waiting_job(&self, id: JobId, held: &Held) -> api::Waiting {
+        api::Waiting {
+            id,
+            queue: held.queue.to_string(),
+            ahead: held.ahead,
+            reason: held.reason.clone(),
+            text: held.reason.sentence(self.clock.now()),
+            since: held.since,
+        }
+    }
+
+    fn alarm_list(&self) -> Vec<api::Alarm> {
+        let mut alarms: Vec<api::Alarm> = self
+            .alarms
+            .iter()
+            .map(|(alarm, since)| api::Alarm {
+                kind: alarm.key().into(),
+                text: alarm.to_string(),
+                since: *since,
+            })
+            .collect();
+        if let Some((words, since)) = &self.unwelcome {
+            let text = format!("Buildkite does not know our token any more: {words}");
+            alarms.push(api::Alarm { kind: "unauthorized".into(), text, since: *since });
+        }
+        alarms
+    }
+
+    fn counts(&self) -> api::Counts {
+        let mut by_phase: BTreeMap<String, usize> =
+            JobPhase::ALL.iter().map(|phase| (phase.word().to_owned(), 0)).collect();
+        for entry in self.ledger.entries() {
+            *by_phase.entry(phase(entry).word().to_owned()).or_default() += 1;
+        }
+        let mut holds: BTreeMap<String, usize> = BTreeMap::new();
+        for held in self.held.values() {
+            *holds.entry(held.reason.key().to_owned()).or_default() += 1;
+        }
+        let owned = |counts: &BTreeMap<&'static str, u64>| {
+            counts.iter().map(|(call, count)| ((*call).to_owned(), *count)).collect()
+        };
+        let machines = self.seen.backends.iter();
+        api::Counts {
+            by_phase,
+            holds,
+            machines: machines
+                .map(|(name, seen)| (name.to_string(), seen.machines.len()))
+                .collect(),
+            worst_cost_micros: self.worst_cost(),
+            rounds: self.counts.rounds,
+            taken: self.counts.taken,
+            forgotten: self.counts.forgotten,
+            calls: owned(&self.counts.calls),
+            calls_failed: owned(&self.counts.calls_failed),
+        }
+    }
+
+    /// What all live machines cost until their own deadlines, if nobody removed them before.
+    fn worst_cost(&self) -> u64 {
+        let now = self.clock.now();
+        let cost = |entry: &Entry, attempt: &Attempt| -> Option<u128> {
+            let price = u128::from(attempt.offer.as_ref()?.price_micros_per_hour);
+            let machine = self
+                .seen
+                .backends
+                .get(&attempt.backend)?
+                .machines
+                .get(&(entry.job, attempt.number))?;
+            Some(price * machine.deadline_at.since(now).as_millis() / MILLIS_PER_HOUR)
+        };
+        let costs = self.ledger.entries().flat_map(|entry| {
+            entry
+                .attempts
+                .iter()
+                .filter(|attempt| attempt.holds())
+                .filter_map(move |attempt| cost(entry, attempt))
+        });
+        u64::try_from(costs.sum::<u128>()).unwrap_or(u64::MAX)
+    }
+}
+
+fn phase(entry: &Entry) -> JobPhase {
+    if entry.ended.is_some() {
+        return JobPhase::Ended;
+    }
+    if entry.stopping_at.is_some() {
+        return JobPhase::Stopping;
+    }
+    if entry.acquired_at.is_some() {
+        return JobPhase::Acquired;
+    }
+    if entry.doom.is_some() {
+        return JobPhase::Failing;
+    }
+    let Some(attempt) = entry.current().filter(|attempt| attempt.holds()) else {
+        return if entry.lease.is_some() { JobPhase::Reserved } else { JobPhase::Taken };
+    };
+    match attempt.outcome {
+        Outcome::Made { .. } if attempt.connected_at.is_some() => JobPhase::Connected,
+        Outcome::Made { .. } => JobPhase::Created,
+        Outcome::Asked { .. } | Outcome::Again { .. } | Outcome::NotMade { .. } => {
+            JobPhase::Requested
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! One queue: registers its stack, lists it to the end again and again, and looks at each new row
+//! once. What follows from the listing is decided elsewhere.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buildkite::wire::ScheduledJob;
+use buildkite::{Paging, Remedy};
+use planner::{Candidate, JobId, JobRow, Policy, QueueKey, Timestamp, Verdict};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::Pauses;
+use super::stacks::{Identity, Registrar};
+use crate::clock::from_jiff;
+use crate::input::{Input, Listed, Refused, Stack};
+use crate::run::Error;
+use crate::settings::Settings;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long after the last job for us the queue counts as busy.
+const BUSY_FOR: Duration = Duration::from_secs(5);
+
+pub(crate) struct QueueSource {
+    pub queue: QueueKey,
+    pub registrar: Registrar,
+    pub settings: watch::Receiver<Arc<Settings>>,
+    /// A webhook says that something may be new.
+    pub wake: Arc<Notify>,
+}
+
+/// What was made of the last listing.
+#[derive(Default)]
+struct Memory {
+    candidates: HashMap<JobId, Arc<Candidate>>,
+    last: Option<Arc<[Arc<Candidate>]>>,
+}
+
+impl QueueSource {
+    /// Never returns, but for an error that cannot heal.
+    pub(crate) async fn run(mut self, identity: Identity) -> Error {
+        let mut first = true;
+        loop {
+            let stack = match self.registrar.register(&identity, &self.queue).await {
+                Ok(stack) => stack,
+                Err(error) if first => return error,
+                Err(error) => {
+                    // What was good at the start may be good again: running work goes on meanwhile.
+                    tracing::error!(%error, queue = %self.queue, "failed to register the stack again");
+                    tokio::time::sleep(LONGEST_PAUSE).await;
+                    continue;
+                }
+            };
+            first = false;
+            let registered = Input::Registered { queue: self.queue.clone(), stack: stack.clone() };
+            self.send(registered);
+            self.list_until_gone(&stack).await;
+        }
+    }
+
+    /// Lists until Buildkite says that it does not know the stack any more.
+    async fn list_until_gone(&mut self, stack: &Stack) {
+        let mut memory = Memory::default();
+        let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut busy_until = Instant::now();
+        loop {
+            let (started, started_at) = (Instant::now(), self.registrar.clock.now());
+            match stack.client.list_all(&stack.queue_key, Paging::default()).await {
+                Ok(listing) => {
+                    pauses.reset();
+                    if self.settings.has_changed().unwrap_or(false) {
+                        memory = Memory::default();
+                    }
+                    let policy = Arc::clone(&self.settings.borrow_and_update().policy);
+                    let candidates = memory.update(&self.queue, listing.jobs, &policy);
+                    if candidates.iter().any(|candidate| is_ours(candidate)) {
+                        busy_until = started + BUSY_FOR;
+                    }
+                    let listed = Listed { candidates, paused: listing.paused };
+                    let queue = self.queue.clone();
+                    self.send(Input::Listed { queue, started_at, listed });
+                }
+                Err(error) => {
+                    let pause = pauses.next(error.retry_after);
+                    self.failed(&error, started_at, pause);
+                    if error.remedy == Remedy::Gone {
+                        return;
+                    }
+                    tokio::time::sleep(pause).await;
+                    continue;
+                }
+            }
+            let poll = self.settings.borrow().poll;
+            let every = if started < busy_until { poll.busy.min(poll.idle) } else { poll.idle };
+            tokio::select! {
+                () = sleep_until(started + every) => {}
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+
+    fn failed(&self, error: &buildkite::Error, started_at: Timestamp, pause: Duration) {
+        let retry_in_seconds = pause.as_secs_f64();
+        match error.remedy {
+            Remedy::Unauthorized | Remedy::Forbidden | Remedy::Never => tracing::error!(
+                %error, queue = %self.queue, retry_in_seconds,
+                "Buildkite does not let us list the queue any more; what runs goes on"
+            ),
+            Remedy::Gone => tracing::warn!(
+                %error, queue = %self.queue,
+                "Buildkite does not know our stack any more; registering it again"
+            ),
+            Remedy::Retry | Remedy::Unknown => tracing::warn!(
+                %error, queue = %self.queue, retry_in_seconds, "failed to list the queue"
+            ),
+        }
+        self.send(Input::CallFailed { started_at, error: Refused::from(error) });
+    }
+
+    fn send(&self, input: Input) {
+        // The loop has gone: so will this task.
+        let _ = self.registrar.loop_inbox.send(input);
+    }
+}
+
+fn is_ours(candidate: &Candidate) -> bool {
+    match candidate.verdict {
+        Verdict::Ours(_) | Verdict::Invalid(_) => true,
+        Verdict::Foreign(_) => false,
+    }
+}
+
+impl Memory {
+    /// Assesses what is new. A listing with nothing new is the very same slice as before.
+    fn update(
+        &mut self,
+        queue: &QueueKey,
+        jobs: Vec<ScheduledJob>,
+        policy: &Policy,
+    ) -> Arc<[Arc<Candidate>]> {
+        let mut now = HashMap::with_capacity(jobs.len());
+        let mut order = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let row = row(queue, job);
+            let candidate = match self.candidates.remove(&row.id) {
+                Some(known) if *known.row == row => known,
+                Some(_) | None => {
+                    let row = Arc::new(row);
+                    let verdict = planner::assess(&row, policy);
+                    Arc::new(Candidate { row, verdict })
+                }
+            };
+            now.insert(candidate.row.id, Arc::clone(&candidate));
+            order.push(candidate);
+        }
+        self.candidates = now;
+        if let Some(last) = &self.last
+            && last.len() == order.len()
+            && last.iter().zip(&order).all(|(old, new)| Arc::ptr_eq(old, new))
+        {
+            return Arc::clone(last);
+        }
+        let fresh: Arc<[Arc<Candidate>]> = order.into();
+        self.last = Some(Arc::clone(&fresh));
+        fresh
+    }
+}
+
+fn row(queue: &QueueKey, job: ScheduledJob) -> JobRow {
+    JobRow {
+        id: JobId(job.id),
+        queue: queue.clone(),
+        priority: job.priority,
+        rules: job.agent_query_rules,
+        scheduled_at: from_jiff(job.scheduled_at),
+        runnable_at: job.runnable_at.map(from_jiff),
+        pipeline: job.pipeline.slug.unwrap_or_default().into(),
+        branch: job.build.branch.unwrap_or_default().into(),
+        build: job.build.number.unwrap_or_default(),
+        step: job.step.key.map(Into::into),
+    }
+}

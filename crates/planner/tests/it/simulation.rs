@@ -9,6 +9,7 @@ mod calls;
 mod dice;
 mod faults;
 mod invariants;
+mod mischief;
 mod run;
 mod scene;
 mod shell;

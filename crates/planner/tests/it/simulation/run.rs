@@ -33,6 +33,13 @@ impl Setting {
         Self { dice, scene, faults }
     }
 
+    /// A seed's scene, with these faults instead of its own.
+    pub(crate) fn with(seed: u64, faults: Faults) -> Self {
+        let mut dice = Dice::new(seed);
+        let scene = Scene::of(&mut dice);
+        Self { dice, scene, faults }
+    }
+
     fn small(crash_at: Option<CrashAt>) -> Self {
         Self { dice: Dice::new(7), scene: Scene::small(), faults: Faults::none(crash_at) }
     }

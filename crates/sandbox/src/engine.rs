@@ -17,6 +17,8 @@ mod settle;
 mod stacks;
 mod steps;
 mod timers;
+#[cfg(test)]
+mod walks;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};

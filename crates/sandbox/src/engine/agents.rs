@@ -132,16 +132,13 @@ impl Engine {
         Ok(())
     }
 
-    /// A heartbeat, unless the server is told to overlook it.
+    /// A heartbeat, unless the server is told to overlook it. An agent that was given up may go on
+    /// beating; it is not taken back.
     pub fn heartbeat(&mut self, agent: Uuid, now: Timestamp) -> Result<(), Refusal> {
         if self.quirks.ignore_heartbeats {
             return Ok(());
         }
-        let agent = self.known_agent(agent)?;
-        if agent.connection == Connection::Lost {
-            return Err(Refusal::Unauthorized("this agent was given up as lost".to_owned()));
-        }
-        agent.last_seen = now;
+        self.known_agent(agent)?.last_seen = now;
         Ok(())
     }
 

@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::job::{Actor, EventKind, Job, Outcome, State};
-use super::log::Log;
+use super::job::{Actor, EventKind, Job, JobPlace, State};
 use super::records::Annotation;
 use super::steps::{Command, Dependency, NewStep, StepKind};
 use super::timers::Due;
@@ -286,41 +285,11 @@ impl Engine {
         };
         let id = self.ids.uuid(now);
         let sequence = self.next_sequence();
-        let job = Job {
-            id,
-            build,
-            step,
-            queue,
-            label: of.label.clone(),
-            step_key: of.key.clone(),
-            rules: command.agents.iter().map(|(key, value)| format!("{key}={value}")).collect(),
-            command,
-            state: State::Waiting,
-            outcome: Outcome::default(),
-            soft_failed: false,
-            detail: None,
-            created_at: now,
-            scheduled_at,
-            runnable_at: None,
-            accepted_at: None,
-            started_at: None,
-            finished_at: None,
-            reservation: None,
-            agent: None,
-            retry_count: 0,
-            retried_in: None,
-            retry_of: None,
-            events: Vec::new(),
-            notifications: Vec::new(),
-            annotations: Vec::new(),
-            log: Log::default(),
-            chunks_failed_count: 0,
-            repeated_notifications: 0,
-            sequence,
-            retries_by_rule: Vec::new(),
-            token: None,
-            uploads: std::collections::BTreeSet::new(),
-        };
+        let place = JobPlace { build, step, queue, sequence };
+        let mut job = Job::new(id, place, command, now);
+        job.scheduled_at = scheduled_at;
+        job.label.clone_from(&of.label);
+        job.step_key.clone_from(&of.key);
         self.queues[queue].count(State::Waiting, true);
         self.jobs.insert(id, job);
         self.due_at(now + self.settings.timing.job_expiry, Due::Expiry(id));
@@ -334,42 +303,14 @@ impl Engine {
         let old = self.own_job(of);
         old.retried_in = Some(id);
         old.tell_detail(now, EventKind::Retried, Actor::System, id.to_string());
-        let mut retries_by_rule = old.retries_by_rule.clone();
-        retries_by_rule.extend(rule);
-        let job = Job {
-            id,
-            state: State::Waiting,
-            outcome: Outcome::default(),
-            soft_failed: false,
-            detail: None,
-            created_at: now,
-            scheduled_at: now,
-            runnable_at: None,
-            accepted_at: None,
-            started_at: None,
-            finished_at: None,
-            reservation: None,
-            agent: None,
-            retry_count: old.retry_count + 1,
-            retried_in: None,
-            retry_of: Some(of),
-            events: Vec::new(),
-            notifications: Vec::new(),
-            annotations: Vec::new(),
-            log: Log::default(),
-            chunks_failed_count: 0,
-            repeated_notifications: 0,
-            sequence,
-            retries_by_rule,
-            token: None,
-            uploads: std::collections::BTreeSet::new(),
-            label: old.label.clone(),
-            step_key: old.step_key.clone(),
-            command: Arc::clone(&old.command),
-            rules: old.rules.clone(),
-            ..*old
-        };
-        let (build, step, queue) = (job.build, job.step, job.queue);
+        let (build, step, queue) = (old.build, old.step, old.queue);
+        let place = JobPlace { build, step, queue, sequence };
+        let mut job = Job::new(id, place, Arc::clone(&old.command), now);
+        job.label.clone_from(&old.label);
+        job.step_key.clone_from(&old.step_key);
+        job.retry_count = old.retry_count + 1;
+        job.retry_of = Some(of);
+        job.retries_by_rule = old.retries_by_rule.iter().copied().chain(rule).collect();
         self.queues[queue].count(State::Waiting, true);
         self.builds[build].steps[step].jobs.push(id);
         self.jobs.insert(id, job);

@@ -273,7 +273,55 @@ pub struct Job {
     pub(super) uploads: BTreeSet<Uuid>,
 }
 
+/// Where a job belongs, by index, and its number in the order of creation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct JobPlace {
+    pub(super) build: usize,
+    pub(super) step: usize,
+    pub(super) queue: usize,
+    pub(super) sequence: u64,
+}
+
 impl Job {
+    /// A job that waits and of which nothing is known yet.
+    pub(super) fn new(id: Uuid, at: JobPlace, command: Arc<Command>, now: Timestamp) -> Self {
+        Self {
+            id,
+            build: at.build,
+            step: at.step,
+            queue: at.queue,
+            label: String::new(),
+            step_key: None,
+            rules: command.agents.iter().map(|(key, value)| format!("{key}={value}")).collect(),
+            command,
+            state: State::Waiting,
+            outcome: Outcome::default(),
+            soft_failed: false,
+            detail: None,
+            created_at: now,
+            scheduled_at: now,
+            runnable_at: None,
+            accepted_at: None,
+            started_at: None,
+            finished_at: None,
+            reservation: None,
+            agent: None,
+            retry_count: 0,
+            retried_in: None,
+            retry_of: None,
+            events: Vec::new(),
+            notifications: Vec::new(),
+            annotations: Vec::new(),
+            log: Log::default(),
+            chunks_failed_count: 0,
+            repeated_notifications: 0,
+            sequence: at.sequence,
+            retries_by_rule: Vec::new(),
+            token: None,
+            uploads: BTreeSet::new(),
+        }
+    }
+
     pub(super) fn tell(&mut self, at: Timestamp, kind: EventKind, actor: Actor) {
         self.events.push(Event { at, kind, actor, detail: None });
     }

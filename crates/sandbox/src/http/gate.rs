@@ -106,6 +106,10 @@ pub(super) async fn pass(
         || path.starts_with("/uploads/")
         || path.starts_with("/artifacts/");
     if !is_api {
+        if is_foreign_page(request.method(), request.headers()) {
+            let why = "another site's page may not use the controls";
+            return Failure::new(StatusCode::FORBIDDEN, why).into_response();
+        }
         return next.run(request).await;
     }
     let route = route.map_or_else(|| path.clone(), |route| route.as_str().to_owned());
@@ -130,6 +134,20 @@ pub(super) async fn pass(
     shared.journal(|journal| journal.push(entry));
     // An answer on a connection that has been cut is never written.
     response.unwrap_or_else(|| StatusCode::SERVICE_UNAVAILABLE.into_response())
+}
+
+/// Whether a page of another site calls the controls through somebody's browser. They need no
+/// token, and a build runs commands, so loopback alone would not keep such a page out.
+fn is_foreign_page(method: &Method, headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let host = text(header::HOST).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let is_address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+    if !(is_address || name == "localhost" || host.is_empty()) {
+        return true;
+    }
+    let origin = text(header::ORIGIN).filter(|_| !method.is_safe());
+    origin.is_some_and(|origin| origin.rsplit_once("//").is_none_or(|(_, from)| from != host))
 }
 
 /// Lets the faults have their way; `None` when the connection was cut.

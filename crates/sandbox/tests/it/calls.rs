@@ -286,3 +286,22 @@ async fn counts_of_a_queue_follow_its_jobs() {
     sandbox.engine(|engine, now| engine.cancel_job(jobs[1], now)).unwrap();
     assert_eq!(counts().await, expect(0, 0, 0, 0), "what waited has failed with it");
 }
+
+#[tokio::test]
+async fn another_sites_page_cannot_use_the_controls() {
+    let sandbox = start().await;
+    let caller = Caller::new(&sandbox, TOKEN);
+    let host = sandbox.url().strip_prefix("http://").unwrap();
+    let own = format!("http://{host}");
+    for (path, host, origin, status) in [
+        ("/_sandbox/jobs", host, "https://elsewhere.example", 403),
+        ("/_sandbox/jobs", host, "null", 403),
+        ("/_sandbox/jobs", "elsewhere.example", "http://elsewhere.example", 403),
+        ("/_sandbox/jobs", host, own.as_str(), 201),
+        ("/v3/stacks/register", "sandbox.example", own.as_str(), 422),
+    ] {
+        let headers = [("host", host), ("origin", origin)];
+        let answer = caller.post_with(path, &headers, json!({})).await;
+        assert_eq!(answer, status, "{path} on {host} from {origin}");
+    }
+}

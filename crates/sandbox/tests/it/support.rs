@@ -133,22 +133,29 @@ impl Caller {
 
     /// Sends bytes that say they are gzip, and gives the status.
     pub(crate) async fn post_bytes(&self, path: &str, body: Vec<u8>) -> u16 {
-        self.send(path, ("content-encoding", "gzip"), body).await
+        self.send(path, &[("content-encoding", "gzip")], body).await
     }
 
     /// Sends a form whose boundary is `x`, without a token, and gives the status.
     pub(crate) async fn post_form(&self, path: &str, body: String) -> u16 {
         let kind = ("content-type", "multipart/form-data; boundary=x");
-        self.with("").send(path, kind, body.into_bytes()).await
+        self.with("").send(path, &[kind], body.into_bytes()).await
     }
 
-    async fn send(&self, path: &str, header: (&str, &str), body: Vec<u8>) -> u16 {
-        let request = self
+    /// Sends JSON with headers of its own, and gives the status.
+    pub(crate) async fn post_with(&self, path: &str, headers: &[(&str, &str)], body: Value) -> u16 {
+        self.send(path, headers, body.to_string().into_bytes()).await
+    }
+
+    async fn send(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> u16 {
+        let mut request = self
             .http
             .post(format!("{}{path}", self.base))
             .header("authorization", format!("Token {}", self.token))
-            .header(header.0, header.1)
             .body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         request.send().await.unwrap().status().as_u16()
     }
 

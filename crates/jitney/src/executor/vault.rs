@@ -53,7 +53,11 @@ mod tests {
     fn a_token_is_for_one_attempt_and_one_time() {
         let (job, at) = (JobId(Uuid::from_u128(1)), Timestamp::from_millis);
         let mut vault = Vault::default();
-        vault.put(job, TokenSeen { attempt: 2, expires_at: at(100) }, "bkjat_planted".into());
+        vault.put(
+            job,
+            TokenSeen { attempt: 2, issued_at: at(1), expires_at: at(100) },
+            "bkjat_planted".into(),
+        );
         assert!(vault.get(job, 1, at(50)).is_none());
         assert!(vault.get(job, 2, at(100)).is_none());
         assert_eq!(vault.get(job, 2, at(99)).unwrap().expose_secret(), "bkjat_planted");

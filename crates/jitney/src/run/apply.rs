@@ -122,7 +122,7 @@ impl State {
                 self.count("mint", failed.is_some());
                 let missing = issued.len() + not_issued.len() < jobs.len();
                 for (job, attempt, secret) in issued {
-                    self.keep_token(job, attempt, sent_at.plus(lifetime), secret);
+                    self.keep_token(job, attempt, (sent_at, lifetime), secret);
                 }
                 for job in not_issued {
                     self.record(Event::NotIssued { job, at: sent_at });
@@ -191,12 +191,12 @@ impl State {
         &mut self,
         job: JobId,
         attempt: u32,
-        lapses_at: Timestamp,
+        (issued_at, lifetime): (Timestamp, Duration),
         secret: secrecy::SecretString,
     ) {
         let Some(lease) = self.ledger.entry(job).and_then(|entry| entry.lease) else { return };
-        let expires_at = lapses_at.min(lease.until);
-        self.executor.vault().put(job, TokenSeen { attempt, expires_at }, secret);
+        let expires_at = issued_at.plus(lifetime).min(lease.until);
+        self.executor.vault().put(job, TokenSeen { attempt, issued_at, expires_at }, secret);
     }
 
     fn call_ended(

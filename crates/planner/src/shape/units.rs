@@ -15,6 +15,9 @@ const DECIMALS: usize = 9;
 const SPANS: [(&str, u128); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
+/// A thousand days: longer spans are mistakes, and no cloud keeps such a deadline.
+const LONGEST: u64 = 86_400_000_000;
+
 /// `1200/m`: so many in so long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -49,7 +52,7 @@ pub fn parse_size(text: &str) -> Result<Bytes, SizeError> {
         .ok_or_else(|| SizeError::new(format!("{} is too large", shown(text)), "write 64G"))
 }
 
-/// `250ms`, `30s`, `15m`, `6h`, `30d`, `1h30m`, `1.5h`.
+/// `250ms`, `30s`, `15m`, `6h`, `30d`, `1h30m`, `1.5h`; at most 1000 days.
 pub fn parse_duration(text: &str) -> Result<Duration, SizeError> {
     let text = text.trim();
     let too_long = || SizeError::new(format!("{} is too long", shown(text)), "write at most 1000d");
@@ -71,7 +74,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, SizeError> {
         millis =
             number.times(*span).and_then(|part| millis.checked_add(part)).ok_or_else(too_long)?;
         if next.is_empty() {
-            return u64::try_from(millis).map(Duration::from_millis).map_err(|_| too_long());
+            let millis = u64::try_from(millis).ok().filter(|millis| *millis <= LONGEST);
+            return millis.map(Duration::from_millis).ok_or_else(too_long);
         }
         rest = next;
     }

@@ -39,6 +39,7 @@ fn what_no_backend_makes_says_why_for_each_and_what_would_fit() {
     check(
         &small,
         &[
+            ("cpu=8 memory=32G", "8 vCPU, 32 GiB @ here [queue=jit os=linux]"),
             (
                 "cpu=64 memory=64G",
                 "no offer for 64 vCPU, 64 GiB: here has 8 vCPU and 32 GiB; you asked for 64 vCPU and 64 GiB. \

@@ -155,6 +155,17 @@ fn defaults_fill_the_rest_and_are_cut_to_what_is_allowed() {
 }
 
 #[test]
+fn what_is_just_allowed_is_allowed() {
+    shapes(
+        &policy(),
+        &[(
+            "cpu=96 memory=768G disk=2T local-ssd=8 time=6h",
+            "96 vCPU, 768 GiB, 2 TiB disk, 8 local SSDs",
+        )],
+    );
+}
+
+#[test]
 fn too_much_names_the_limit_and_whose_it_is() {
     let limited = |change: fn(&mut Policy)| {
         let mut policy = policy();

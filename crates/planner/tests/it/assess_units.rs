@@ -80,6 +80,7 @@ fn durations() {
         ("1.5h", "1h30m"),
         ("1d2h3m4s5ms", "1d2h3m4s5ms"),
         ("0s", "0s"),
+        ("1000d", "1000d"),
     ] {
         assert_eq!(spelled(text).as_deref(), Ok(expected), "of {text:?}");
     }
@@ -92,6 +93,7 @@ fn durations() {
         ("", "the duration is missing", "write 30s"),
         ("soon", "\"soon\" is not a duration", "write 30s"),
         ("-1h", "\"-1h\" is negative", "write 30s"),
+        ("1000d1ms", "\"1000d1ms\" is too long", "write at most 1000d"),
         ("300000000000000d", "\"300000000000000d\" is too long", "write at most 1000d"),
     ] {
         let error = parse_duration(text).unwrap_err();
@@ -172,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn a_spelled_duration_reads_back(millis in 0_u64..=u64::MAX) {
+    fn a_spelled_duration_reads_back(millis in 0_u64..=86_400_000_000) {
         let span = Duration::from_millis(millis);
         prop_assert_eq!(parse_duration(&spell_duration(span)), Ok(span));
     }

@@ -163,9 +163,10 @@ impl Round<'_> {
         if !self.due(time_up) || self.word_or_ask(entry, time_up) != Some(Standing::Open) {
             return;
         }
+        let allowed = crate::spell_duration(timeout);
         let words = match attempt.connected_at {
-            Some(_) => format!("its agent connected and did not get the job within {timeout:?}"),
-            None => format!("no agent connected within {timeout:?}"),
+            Some(_) => format!("its agent connected and did not get the job within {allowed}"),
+            None => format!("no agent connected within {allowed}"),
         };
         let failure = failure(FailureClass::StartTimeout, &words);
         let charged = self.counts(attempt);

@@ -1,6 +1,7 @@
 //! What a user would notice of the program, one module per subject.
 
 mod config;
+mod config_broken;
 mod config_docs;
 mod config_init;
 mod config_reload;

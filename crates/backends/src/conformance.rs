@@ -35,6 +35,16 @@ pub trait Subject: Send + Sync {
     /// Makes the agent of this machine leave by itself.
     fn end<'a>(&'a self, name: &'a str) -> Future<'a, ()>;
 
+    /// How long an agent may take to leave after `end`, which nobody can hear of any sooner.
+    fn leaves_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// How many machines the place can be asked for at once.
+    fn at_once(&self) -> usize {
+        AT_ONCE
+    }
+
     /// Changes what the place needs otherwise: endpoint, token, image.
     fn adjust(&self, _order: &mut Order) {}
 
@@ -242,7 +252,7 @@ async fn the_end_is_heard_of_soon(subject: &dyn Subject) {
     let up = until(&*backend, &order.name, "connected", is_up).await.expect("a machine");
     assert!(up.ended.is_none(), "{up:?}");
     subject.end(&order.name).await;
-    let heard = timeout(SOON, async {
+    let heard = timeout(subject.leaves_within() + SOON, async {
         loop {
             backend.changed().await;
             let listing = backend.list().await.expect("a listing");
@@ -287,7 +297,7 @@ async fn failures_are_classified_and_leave_nothing(subject: &dyn Subject) {
 
 async fn many_at_once(subject: &dyn Subject) {
     let backend = subject.backend(MARK);
-    let orders: Vec<_> = (0..AT_ONCE).map(|_| order(subject, MARK)).collect();
+    let orders: Vec<_> = (0..subject.at_once()).map(|_| order(subject, MARK)).collect();
     // Each twice, at the same time.
     let creates = orders.iter().chain(&orders).map(|order| backend.create(order));
     for outcome in join_all(creates).await {

@@ -109,6 +109,8 @@ fn environment(orders: &Orders, place: &Place, user: Option<&Account>) -> BTreeM
         ("BUILDKITE_AGENT_NAME", orders.agent_name.clone()),
         ("BUILDKITE_AGENT_TAGS", orders.tags.join(",")),
         ("BUILDKITE_AGENT_SPAWN", "1".to_owned()),
+        // Its log goes to a report, not to a terminal.
+        ("BUILDKITE_AGENT_NO_COLOR", "true".to_owned()),
         ("BUILDKITE_BUILD_PATH", place.build().display().to_string()),
         ("TMPDIR", place.tmp().display().to_string()),
         (MARK, place.dir().display().to_string()),

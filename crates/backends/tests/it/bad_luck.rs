@@ -45,7 +45,7 @@ fn nothing_alive(place: &Place) {
     let until = Instant::now() + Duration::from_secs(10);
     let mut alive = alive_below(place.path());
     while !alive.is_empty() && Instant::now() < until {
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(5));
         alive = alive_below(place.path());
     }
     assert!(alive.is_empty(), "still alive: {alive:?}");
@@ -66,7 +66,7 @@ async fn an_agent_that_ignores_sigterm_gets_two_and_is_killed_after_the_grace() 
     backend.create(&order).await.expect("create");
     until(&backend, &order.name, "connected", is_up).await;
     while place.played("up").is_empty() {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let dir = Dir::new(place.machine(&order.name));
     kill_process(guest_of(&place, &order.name), Signal::TERM).expect("the guest lives");
@@ -127,7 +127,7 @@ async fn a_killed_guest_is_heard_of_and_what_it_left_is_killed() {
         backend.create(&order).await.expect("create");
         until(&backend, &order.name, "connected", is_up).await;
         while place.played("away").is_empty() {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         kill_process(guest_of(&place, &order.name), Signal::KILL).expect("the guest lives");
         let heard = timeout(Duration::from_secs(5), async {

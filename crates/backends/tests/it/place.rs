@@ -6,11 +6,11 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backends::conformance::Subject;
 use backends::process::{Options, Process};
-use backends::{Backend, Class, Future, Order};
+use backends::{Backend, Future};
 use guest::report::Isolate;
 use jiff::Timestamp;
 
@@ -122,16 +122,14 @@ impl Subject for Place {
         Box::pin(async move {
             let fifo = self.play(name);
             let told = tokio::task::spawn_blocking(move || {
+                let until = Instant::now() + Duration::from_secs(20);
+                while !fifo.exists() && Instant::now() < until {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 let mut fifo = fs::OpenOptions::new().write(true).open(fifo)?;
                 fifo.write_all(b"0\n")
             });
             told.await.expect("the step runs").expect("the agent listens");
         })
-    }
-
-    fn adjust(&self, _order: &mut Order) {}
-
-    fn faults(&self) -> Vec<Class> {
-        Vec::new()
     }
 }

@@ -94,6 +94,7 @@ async fn nothing_of_our_environment_reaches_a_job() {
         "BUILDKITE_AGENT_NAME",
         "BUILDKITE_AGENT_TAGS",
         "BUILDKITE_AGENT_SPAWN",
+        "BUILDKITE_AGENT_NO_COLOR",
         "BUILDKITE_BUILD_PATH",
         "BUILDKITE_PLUGINS_PATH",
     ];

@@ -25,8 +25,10 @@ impl Round<'_> {
         if self.plan.facts.len() > facts {
             return;
         }
-        self.keep_asking(entry);
         self.next(entry);
+        if self.plan.facts.len() == facts {
+            self.keep_asking(entry);
+        }
     }
 
     fn job_facts(&mut self, entry: &Entry) {

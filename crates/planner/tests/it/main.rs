@@ -5,6 +5,7 @@ mod assess_globs;
 mod assess_offers;
 mod assess_shapes;
 mod assess_units;
+mod decide;
 mod simulation;
 mod words;
 mod words_doom;

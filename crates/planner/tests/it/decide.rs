@@ -1,0 +1,235 @@
+//! Examples of single rounds: a scene in, the plan as text out. What must hold always is the
+//! simulation's business; these are the preferences.
+
+mod render;
+mod scene;
+
+use scene::{Scene, job};
+
+use planner::JobState::{Canceled, Canceling, Finished, Reserved, Running, Scheduled};
+
+fn check(scene: &Scene, expected: &str) {
+    assert_eq!(scene.plan(), expected);
+}
+
+#[test]
+fn a_visible_job_is_reserved() {
+    check(&Scene::new().visible(job(1)), "reserve 1");
+}
+
+#[test]
+fn a_reserved_job_gets_a_token_then_a_machine() {
+    let scene = Scene::new().taken(job(1)).reserved(1);
+    check(&scene, "mint 1/1");
+    check(&scene.token(1, 1), "create 1/1 on here");
+}
+
+#[test]
+fn a_lease_too_short_for_a_machine_is_extended_first() {
+    let scene = Scene::new().taken(job(1)).reserved(1).token(1, 1).after(100).listed_now();
+    check(&scene, "reserve 1, ask 1");
+}
+
+#[test]
+fn a_token_that_would_lapse_is_minted_again() {
+    let scene = Scene::new().taken(job(1)).reserved(1).token(1, 1).after(50);
+    check(&scene.reserved(1).listed_now(), "mint 1/1");
+}
+
+#[test]
+fn the_order_is_priority_then_age() {
+    let scene = Scene::new()
+        .limit_machines(2)
+        .visible(job(1).scheduled(10))
+        .visible(job(2).scheduled(5))
+        .visible(job(3).scheduled(20).priority(1));
+    check(&scene, "reserve 2 3; 1 waits: limit all machines, 2 ahead, told");
+}
+
+#[test]
+fn the_queue_with_less_of_its_share_goes_first() {
+    let scene = Scene::new()
+        .limit_machines(3)
+        .queue("other", 2)
+        .visible(job(1))
+        .visible(job(2))
+        .visible(job(3).queue("other"))
+        .visible(job(4).queue("other"));
+    check(&scene, "reserve 1, reserve 3 4; 2 waits: limit all machines, 1 ahead, told");
+}
+
+#[test]
+fn a_large_job_is_not_passed_by_small_ones() {
+    let scene = Scene::new()
+        .limit_cpu(4)
+        .visible(job(1).cpu(3))
+        .visible(job(2).cpu(2))
+        .visible(job(3).cpu(1));
+    check(
+        &scene,
+        "reserve 1; 2 waits: limit all cpu, 1 ahead, told; 3 waits: limit all turn, 2 ahead, told",
+    );
+}
+
+#[test]
+fn nothing_is_begun_while_the_queue_is_paused_and_leases_go_on() {
+    let scene = Scene::new().paused().visible(job(1)).taken(job(2)).reserved(2).token(2, 1);
+    check(&scene, "; 1 waits: queue paused, 0 ahead, told; 2 waits: queue paused, told");
+    check(
+        &scene.after(130).listed_now(),
+        "reserve 2, ask 2; 1 waits: queue paused, 0 ahead, told; 2 waits: queue paused, told",
+    );
+}
+
+#[test]
+fn draining_takes_nothing_new_and_ends_what_was_begun() {
+    let scene = Scene::new().draining().visible(job(1)).taken(job(2)).reserved(2).token(2, 1);
+    check(&scene, "create 2/1 on here; 1 waits: draining, 0 ahead, told");
+}
+
+#[test]
+fn a_full_journal_begins_nothing_and_goes_on_deleting() {
+    let scene = Scene::new()
+        .visible(job(1))
+        .running(job(2), 1)
+        .ended_machine(2, 1)
+        .said(2, Running)
+        .journal_full();
+    check(&scene, "delete 2/1; 1 waits: journal full, 0 ahead");
+}
+
+#[test]
+fn a_job_that_can_never_work_is_failed_at_once() {
+    check(&Scene::new().visible(job(1).invalid()), "reserve 1");
+    check(&Scene::new().doomed(job(1)).reserved(1), "finish 1");
+}
+
+#[test]
+fn a_near_miss_is_told_and_left_alone() {
+    let scene = Scene::new().visible(job(1).foreign("memroy=4G", Some("memory")));
+    check(&scene, "; 1 waits: foreign memroy=4G (memory?), told");
+    let scene = Scene::new().visible(job(1).foreign("os=plan9", None));
+    check(&scene, "; 1 waits: foreign os=plan9");
+}
+
+#[test]
+fn old_listings_take_nothing() {
+    let scene = Scene::new().visible(job(1)).after(600);
+    check(&scene, "; 1 waits: buildkite unreachable, 0 ahead");
+}
+
+#[test]
+fn a_backend_that_was_never_listed_makes_nothing() {
+    let scene = Scene::new().backend_unlisted().visible(job(1));
+    check(&scene, "; 1 waits: here unreachable, 0 ahead, told");
+}
+
+#[test]
+fn cancelled_while_it_waits_with_us() {
+    let scene = Scene::new().taken(job(1)).reserved(1).after(1).said(1, Canceled);
+    check(&scene, "fact 1 ended");
+    check(&scene.settled(), "fact 1 forgotten");
+}
+
+#[test]
+fn cancelled_while_its_machine_starts() {
+    let scene = Scene::new().made(job(1), 1).after(1).said(1, Canceled).settled();
+    check(&scene, "delete 1/1");
+    let scene = Scene::new().made(job(1), 1).after(1).said(1, Canceling).settled();
+    check(&scene, "delete 1/1");
+}
+
+#[test]
+fn cancelled_while_it_runs_the_agent_stops_it() {
+    let scene = Scene::new().running(job(1), 1).after(1).said(1, Canceling).settled();
+    check(&scene, "");
+}
+
+#[test]
+fn an_ended_machine_goes_once_buildkite_was_asked_after_its_end() {
+    let scene = Scene::new().running(job(1), 1).after(1).ended_machine(1, 1);
+    check(&scene, "ask 1");
+    check(&scene.after(1).said(1, Finished).settled(), "delete 1/1");
+    check(&scene.after(1).said(1, Running).settled(), "delete 1/1");
+}
+
+#[test]
+fn a_finished_job_gives_its_agent_time_to_leave() {
+    let scene = Scene::new().running(job(1), 1).after(1).said(1, Finished).settled();
+    check(&scene, "");
+    check(&scene.after(31), "delete 1/1");
+}
+
+#[test]
+fn a_machine_that_ended_early_is_followed_by_another() {
+    let scene = Scene::new().made(job(1), 1).after(1).ended_machine(1, 1);
+    let scene = scene.after(1).said(1, Reserved);
+    check(&scene, "fact 1/1 failed charged, delete 1/1");
+    let scene = scene.settled();
+    check(&scene, "delete 1/1; 1 waits: backing off, told");
+    check(&scene.after(2).said(1, Reserved).listed_now(), "delete 1/1, mint 1/2");
+}
+
+#[test]
+fn no_agent_in_time_needs_a_word_asked_for_after_the_time_was_up() {
+    let scene = Scene::new().made(job(1), 1).said(1, Reserved).after(301).listed_now();
+    check(&scene, "reserve 1, ask 1; 1 waits: starting");
+    let scene = scene.reserved(1).said(1, Reserved);
+    check(&scene, "fact 1/1 failed charged");
+    check(&scene.after(1).said(1, Reserved).settled(), "delete 1/1; 1 waits: removing");
+    // The very last moment: the agent has got it.
+    let scene = Scene::new().made(job(1), 1).after(301).listed_now().said(1, Running);
+    check(&scene.settled(), "");
+}
+
+#[test]
+fn attempts_end_in_a_failed_job() {
+    let mut scene = Scene::new().made(job(1), 1);
+    for attempt in 1..=3 {
+        scene = scene.after(60).ended_machine(1, attempt).after(1).said(1, Reserved).settled();
+        scene = scene.after(1).deleted(1, attempt).said(1, Reserved).reserved(1).settled();
+        if attempt < 3 {
+            scene = scene.after(20).remade(1, attempt + 1);
+        }
+    }
+    check(&scene, "finish 1");
+}
+
+#[test]
+fn an_unanswered_create_is_repeated_as_it_was() {
+    let scene = Scene::new().taken(job(1)).reserved(1).token(1, 1).unanswered(1, 1);
+    check(&scene, "; 1 waits: cooling down, told");
+    check(&scene.after(1).listed_now(), "create 1/1 on here, ask 1; 1 waits: cooling down, told");
+}
+
+#[test]
+fn a_stray_is_adopted() {
+    check(&Scene::new().stray(7, 2, "us"), "fact 7/2 adopted");
+    // Made by an installation of the same name before we began: ours from now on.
+    check(&Scene::new().stray(7, 2, "them"), "fact 7/2 adopted");
+}
+
+#[test]
+fn another_installation_with_our_name_stops_all_new_work() {
+    let scene = Scene::new().after(5).listed_now().visible(job(1)).stray(7, 1, "them");
+    check(&scene, "; 1 waits: two installations, 0 ahead, told; alarm");
+}
+
+#[test]
+fn a_job_that_somebody_else_took_is_let_go() {
+    let scene = Scene::new().taken(job(1)).refused(1);
+    check(&scene, "fact 1 forgotten");
+}
+
+#[test]
+fn a_refused_renewal_deletes_nothing() {
+    let scene = Scene::new().made(job(1), 1).after(130).listed_now().refused(1);
+    check(&scene, "ask 1; 1 waits: starting");
+    check(&scene.after(1).said(1, Running).settled(), "");
+}
+
+#[test]
+fn frozen_and_woken_looks_before_it_acts() {
+    let scene = Scene::new().made(job(1), 1).said(1, Scheduled).after(600);
+    check(&scene, "reserve 1, ask 1; 1 waits: starting");
+}

@@ -1,0 +1,417 @@
+//! Builds what one round reads, and renders what it decided.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::{
+    Answer, BackendKind, BackendName, BackendPolicy, BackendSeen, Bytes, Candidate, Cpu,
+    CreateOutcome, Doom, EndSeen, Event, Failure, FailureClass, Foreign, Invalid, JobId, JobRow,
+    JobState, Ledger, Limits, MachineName, MachineSeen, Margins, Observation, Offer, Phase, Policy,
+    QueuePolicy, QueueSeen, Request, Shape, Shapes, Spot, Timestamp, TokenSeen, UnknownTags,
+    Verdict, decide,
+};
+use uuid::Uuid;
+
+use super::render::render;
+
+const START: u64 = 1_000_000;
+
+/// A job to be listed, and what we make of it.
+#[derive(Clone)]
+pub(super) struct Job {
+    number: u128,
+    queue: &'static str,
+    scheduled: u64,
+    priority: i64,
+    cpu: u32,
+    verdict: Option<Verdict>,
+}
+
+pub(super) fn job(number: u128) -> Job {
+    Job { number, queue: "jit", scheduled: 0, priority: 0, cpu: 1, verdict: None }
+}
+
+impl Job {
+    pub(super) fn scheduled(self, scheduled: u64) -> Self {
+        Self { scheduled, ..self }
+    }
+
+    pub(super) fn priority(self, priority: i64) -> Self {
+        Self { priority, ..self }
+    }
+
+    pub(super) fn cpu(self, cpu: u32) -> Self {
+        Self { cpu, ..self }
+    }
+
+    pub(super) fn queue(self, queue: &'static str) -> Self {
+        Self { queue, ..self }
+    }
+
+    pub(super) fn invalid(self) -> Self {
+        Self { verdict: Some(Verdict::Invalid(no_offer())), ..self }
+    }
+
+    pub(super) fn foreign(self, tag: &str, nearest: Option<&str>) -> Self {
+        let nearest = nearest.map(str::to_owned);
+        let foreign = Foreign::UnknownTag { tag: tag.into(), nearest };
+        Self { verdict: Some(Verdict::Foreign(foreign)), ..self }
+    }
+
+    fn row(&self) -> Arc<JobRow> {
+        Arc::new(JobRow {
+            id: id(self.number),
+            queue: self.queue.into(),
+            priority: self.priority,
+            rules: Vec::new(),
+            scheduled_at: Timestamp::from_millis(self.scheduled),
+            runnable_at: None,
+            pipeline: "web".into(),
+            branch: "main".into(),
+            build: 1,
+            step: None,
+        })
+    }
+
+    fn request(&self) -> Arc<Request> {
+        let (cpu, memory) = (Cpu::from_millis(self.cpu * 1000), Bytes::gib(1));
+        Arc::new(Request {
+            shape: Shape {
+                cpu,
+                memory,
+                disk: None,
+                disk_type: None,
+                local_ssds: 0,
+                arch: None,
+                families: Vec::new(),
+                gpu: None,
+                image: None,
+                spot: Spot::Allow,
+                time: Duration::from_secs(3600),
+                zone: None,
+                region: None,
+            },
+            offers: vec![Offer {
+                backend: here(),
+                place: "".into(),
+                machine_type: "".into(),
+                spot: false,
+                cpu,
+                memory,
+                price_micros_per_hour: 0,
+            }],
+            policies: Vec::new(),
+            tags: Vec::new(),
+        })
+    }
+}
+
+/// What one round reads. Each step gives a new scene, so that one can lead to several.
+#[derive(Clone)]
+pub(super) struct Scene {
+    ledger: Ledger,
+    seen: Observation,
+    policy: Policy,
+    now: Timestamp,
+}
+
+impl Scene {
+    pub(super) fn new() -> Self {
+        let now = Timestamp::from_millis(START);
+        let backend = BackendSeen { listed_at: Some(now), ..BackendSeen::default() };
+        let seen = Observation {
+            instance: "us".into(),
+            started_at: now,
+            backends: BTreeMap::from([(here(), backend)]),
+            ..Observation::default()
+        };
+        let policy = Policy {
+            name: "jitney".into(),
+            queues: BTreeMap::new(),
+            classes: BTreeMap::new(),
+            rules: Vec::new(),
+            limits: Limits::default(),
+            backends: BTreeMap::from([(here(), process())]),
+            margins: Margins::default(),
+        };
+        Self { ledger: Ledger::default(), seen, policy, now }.queue("jit", 1)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut scene = self.clone();
+        change(&mut scene);
+        scene
+    }
+
+    fn record(&self, event: Event) -> Self {
+        self.change(|scene| scene.ledger.record(event))
+    }
+
+    pub(super) fn queue(&self, key: &str, share: u32) -> Self {
+        self.change(|scene| {
+            scene.policy.queues.insert(key.into(), queue_policy(share));
+            let seen = QueueSeen { listed_at: Some(scene.now), ..QueueSeen::default() };
+            scene.seen.queues.insert(key.into(), seen);
+        })
+    }
+
+    fn each_queue(&self, change: impl Fn(&mut QueueSeen)) -> Self {
+        self.change(|scene| scene.seen.queues.values_mut().for_each(change))
+    }
+
+    fn backend(&self, change: impl FnOnce(&mut BackendSeen)) -> Self {
+        self.change(|scene| change(scene.seen.backends.get_mut(&here()).expect("it is there")))
+    }
+
+    pub(super) fn visible(&self, job: Job) -> Self {
+        self.change(|scene| {
+            let verdict = job.verdict.clone().unwrap_or_else(|| Verdict::Ours(job.request()));
+            let candidate = Arc::new(Candidate { row: job.row(), verdict });
+            let queue = scene.seen.queues.get_mut(&job.queue.into()).expect("it is there");
+            queue.candidates = queue.candidates.iter().cloned().chain([candidate]).collect();
+        })
+    }
+
+    pub(super) fn limit_machines(&self, machines: u32) -> Self {
+        self.change(|scene| scene.policy.limits.machines = Some(machines))
+    }
+
+    pub(super) fn limit_cpu(&self, cpu: u32) -> Self {
+        self.change(|scene| scene.policy.limits.cpu = Some(Cpu::from_millis(cpu * 1000)))
+    }
+
+    pub(super) fn paused(&self) -> Self {
+        self.each_queue(|queue| queue.paused = true)
+    }
+
+    pub(super) fn draining(&self) -> Self {
+        self.change(|scene| scene.seen.draining = true)
+    }
+
+    pub(super) fn journal_full(&self) -> Self {
+        self.change(|scene| scene.seen.journal_full = true)
+    }
+
+    pub(super) fn backend_unlisted(&self) -> Self {
+        self.backend(|backend| backend.listed_at = None)
+    }
+
+    /// Time passes, and nothing is heard.
+    pub(super) fn after(&self, seconds: u64) -> Self {
+        self.change(|scene| scene.now = scene.now.plus(Duration::from_secs(seconds)))
+    }
+
+    /// Queues and backends are listed again, and show the same.
+    pub(super) fn listed_now(&self) -> Self {
+        let now = self.now;
+        self.each_queue(|queue| queue.listed_at = Some(now))
+            .backend(|backend| backend.listed_at = Some(now))
+    }
+
+    pub(super) fn taken(&self, job: Job) -> Self {
+        self.record(Event::Taken {
+            job: id(job.number),
+            row: job.row(),
+            request: Some(job.request()),
+            doom: None,
+            at: self.now,
+        })
+    }
+
+    pub(super) fn doomed(&self, job: Job) -> Self {
+        self.record(Event::Taken {
+            job: id(job.number),
+            row: job.row(),
+            request: None,
+            doom: Some(Doom::Invalid { invalid: no_offer() }),
+            at: self.now,
+        })
+    }
+
+    pub(super) fn reserved(&self, job: u128) -> Self {
+        let until = self.now.plus(Duration::from_secs(360));
+        self.record(Event::Reserved { job: id(job), sent_at: self.now, until })
+    }
+
+    pub(super) fn refused(&self, job: u128) -> Self {
+        self.record(Event::NotReserved { job: id(job), sent_at: self.now })
+    }
+
+    pub(super) fn token(&self, job: u128, attempt: u32) -> Self {
+        let (issued_at, expires_at) = (self.now, self.now.plus(Duration::from_secs(360)));
+        self.change(|scene| {
+            scene.seen.tokens.insert(id(job), TokenSeen { attempt, issued_at, expires_at });
+        })
+    }
+
+    /// Asked for, made and listed.
+    pub(super) fn made(&self, wanted: Job, attempt: u32) -> Self {
+        let number = wanted.number;
+        self.taken(wanted).reserved(number).remade(number, attempt)
+    }
+
+    pub(super) fn remade(&self, number: u128, attempt: u32) -> Self {
+        let made = CreateOutcome::Made;
+        self.asked(number, attempt)
+            .record(Event::CreateEnded { job: id(number), attempt, outcome: made, at: self.now })
+            .record(told_made(number, attempt, self.now))
+            .machine(number, attempt, "us")
+            .listed_now()
+    }
+
+    pub(super) fn unanswered(&self, number: u128, attempt: u32) -> Self {
+        let outcome = CreateOutcome::Failed(Failure {
+            class: FailureClass::Ambiguous,
+            words: "no answer".into(),
+            retry_after: None,
+        });
+        let event = Event::CreateEnded { job: id(number), attempt, outcome, at: self.now };
+        self.asked(number, attempt).record(event)
+    }
+
+    fn asked(&self, number: u128, attempt: u32) -> Self {
+        let offer = job(number).request().offers[0].clone();
+        let name = MachineName::of("jitney", id(number), attempt);
+        let (dispatch, at) = ("d".into(), self.now);
+        self.record(Event::CreateIntended { job: id(number), attempt, name, offer, dispatch, at })
+    }
+
+    pub(super) fn running(&self, job: Job, attempt: u32) -> Self {
+        let number = job.number;
+        let acquired = Event::Acquired { job: id(number), at: self.now };
+        self.made(job, attempt).record(acquired).said(number, JobState::Running)
+    }
+
+    fn machine(&self, number: u128, attempt: u32, instance: &str) -> Self {
+        let seen = MachineSeen {
+            job: id(number),
+            attempt,
+            name: MachineName::of("jitney", id(number), attempt),
+            instance: instance.into(),
+            queue: "jit".into(),
+            dispatch: "d".into(),
+            cpu: Cpu::from_millis(1000),
+            memory: Bytes::gib(1),
+            phase: Phase::Booting,
+            created_at: self.now,
+            connected_at: None,
+            deadline_at: self.now.plus(Duration::from_secs(4000)),
+            ended: None,
+            note: None,
+        };
+        self.backend(|backend| {
+            backend.machines.insert((id(number), attempt), Arc::new(seen));
+        })
+    }
+
+    pub(super) fn stray(&self, number: u128, attempt: u32, instance: &str) -> Self {
+        self.machine(number, attempt, instance)
+    }
+
+    /// The machine's agent has left, and that is in the ledger.
+    pub(super) fn ended_machine(&self, number: u128, attempt: u32) -> Self {
+        let end = Arc::new(EndSeen {
+            at: self.now,
+            cause: "the agent exited with 1".into(),
+            log_tail: "".into(),
+            cpu_millis_used: None,
+            peak_memory: None,
+            oom_killed: false,
+        });
+        let event =
+            Event::MachineEnded { job: id(number), attempt, end: Arc::clone(&end), at: self.now };
+        let key = (id(number), attempt);
+        self.record(event).listed_now().backend(|backend| {
+            let machine = backend.machines.get_mut(&key).expect("it was made");
+            Arc::make_mut(machine).ended = Some(end);
+        })
+    }
+
+    pub(super) fn deleted(&self, number: u128, attempt: u32) -> Self {
+        let (job, at) = (id(number), self.now);
+        self.record(Event::DeleteEnded { job, attempt, ok: true, at })
+            .backend(|backend| {
+                backend.machines.remove(&(job, attempt));
+            })
+            .listed_now()
+    }
+
+    pub(super) fn said(&self, number: u128, state: JobState) -> Self {
+        let answer = Answer { state, asked_at: self.now };
+        self.change(|scene| {
+            scene.seen.answers.insert(id(number), answer);
+        })
+    }
+
+    /// Facts are recorded until a round finds no new ones.
+    pub(super) fn settled(&self) -> Self {
+        let mut scene = self.clone();
+        for _ in 0..10 {
+            let plan = decide(&scene.ledger, &scene.seen, &scene.policy, scene.now);
+            if plan.facts.is_empty() {
+                return scene;
+            }
+            let forgotten = |event: &Event| matches!(event, Event::Forgotten { .. });
+            if plan.facts.iter().all(forgotten) {
+                return scene;
+            }
+            plan.facts.into_iter().for_each(|fact| scene.ledger.record(fact));
+        }
+        panic!("facts without end");
+    }
+
+    /// The plan as one line: facts and calls; waits; alarms.
+    pub(super) fn plan(&self) -> String {
+        render(&decide(&self.ledger, &self.seen, &self.policy, self.now))
+    }
+}
+
+fn id(number: u128) -> JobId {
+    JobId(Uuid::from_u128(number))
+}
+
+fn here() -> BackendName {
+    "here".into()
+}
+
+fn no_offer() -> Invalid {
+    Invalid::NoOffer { shape: "96 vCPU".into(), why: vec!["here has 8".into()] }
+}
+
+fn told_made(number: u128, attempt: u32, at: Timestamp) -> Event {
+    let notice = planner::Notice::Made {
+        name: MachineName::of("jitney", id(number), attempt),
+        backend: here(),
+        machine: "1 vCPU".into(),
+        attempt,
+    };
+    Event::Told { job: id(number), notice, at }
+}
+
+fn process() -> BackendPolicy {
+    BackendPolicy {
+        kind: BackendKind::Process,
+        limits: Limits::default(),
+        capacity: Limits::default(),
+        arch: None,
+        images: Vec::new(),
+    }
+}
+
+fn queue_policy(share: u32) -> QueuePolicy {
+    QueuePolicy {
+        backends: vec![here()],
+        tags: BTreeMap::new(),
+        unknown_tags: UnknownTags::Wait,
+        defaults: Shapes::default(),
+        largest: Shapes::default(),
+        images: Vec::new(),
+        spot: Spot::Allow,
+        attempts: 3,
+        start_timeout: Duration::from_secs(300),
+        priority: 0,
+        share,
+        limits: Limits::default(),
+    }
+}

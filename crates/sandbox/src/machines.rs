@@ -3,7 +3,8 @@
 //! (see `player`), thousands at a time, with faults on demand. It is made to run in a process of
 //! its own, so that a dispatcher can be killed while its machines live. It keeps nothing on disk.
 //!
-//! Beside the three calls it has controls, all without a token and so for loopback only:
+//! Beside the three calls it has controls. They take no token, so they are for loopback only; none
+//! is of a kind that a browser would send for another site's page without asking:
 //!
 //! | call | what |
 //! |---|---|
@@ -12,7 +13,7 @@
 //! | `GET /_machines/counters` | how many machines and calls there were |
 //! | `GET /_machines/log` | each create and delete with its times, oldest first |
 //! | `DELETE /_machines/log` | empties the log and the counters |
-//! | `POST /_machines/kill/<name>` | the machine dies now, without a word to anybody |
+//! | `PUT /_machines/kill/<name>` | the machine dies now, without a word to anybody |
 
 mod faults;
 mod fleet;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
@@ -124,25 +124,16 @@ async fn job_page(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> 
 /// Carries out what a button asks for, and shows where it leads.
 fn act(
     shared: &Shared,
-    headers: &HeaderMap,
     call: impl FnOnce(&mut Engine, Timestamp) -> Result<String, Refusal>,
 ) -> Response {
-    // Another site's page must not press our buttons in the visitor's browser.
-    if headers.get("Sec-Fetch-Site").is_some_and(|site| site != "same-origin" && site != "none") {
-        return refused(&Refusal::Forbidden("That came from another site.".to_owned()));
-    }
     match shared.engine(call) {
         Ok(location) => Redirect::to(&location).into_response(),
         Err(refusal) => refused(&refusal),
     }
 }
 
-async fn cancel_build(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    Path(id): Path<Uuid>,
-) -> Response {
-    act(&shared, &headers, |engine, now| {
+async fn cancel_build(State(shared): State<Arc<Shared>>, Path(id): Path<Uuid>) -> Response {
+    act(&shared, |engine, now| {
         engine.cancel_build(id, now)?;
         Ok(format!("/builds/{id}"))
     })
@@ -152,10 +143,9 @@ async fn cancel_build(
 /// none: the first that is blocked goes on.
 async fn unblock(
     State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
     Path((id, step)): Path<(Uuid, usize)>,
 ) -> Response {
-    act(&shared, &headers, |engine, now| {
+    act(&shared, |engine, now| {
         let build = engine.build(id).ok_or_else(|| missing(&format!("build {id}")))?;
         let step = build.steps.get(step).ok_or_else(|| missing(&format!("step {step}")))?;
         let key = step.key.clone();
@@ -164,44 +154,26 @@ async fn unblock(
     })
 }
 
-async fn cancel_job(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    Path(id): Path<Uuid>,
-) -> Response {
-    act(&shared, &headers, |engine, now| {
+async fn cancel_job(State(shared): State<Arc<Shared>>, Path(id): Path<Uuid>) -> Response {
+    act(&shared, |engine, now| {
         engine.cancel_job(id, now)?;
         Ok(format!("/jobs/{id}"))
     })
 }
 
-async fn retry_job(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    Path(id): Path<Uuid>,
-) -> Response {
-    act(&shared, &headers, |engine, now| {
-        engine.retry_job(id, now).map(|again| format!("/jobs/{again}"))
-    })
+async fn retry_job(State(shared): State<Arc<Shared>>, Path(id): Path<Uuid>) -> Response {
+    act(&shared, |engine, now| engine.retry_job(id, now).map(|again| format!("/jobs/{again}")))
 }
 
-async fn pause_queue(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    Path(key): Path<String>,
-) -> Response {
-    act(&shared, &headers, |engine, _| {
+async fn pause_queue(State(shared): State<Arc<Shared>>, Path(key): Path<String>) -> Response {
+    act(&shared, |engine, _| {
         engine.pause_queue(&key, true)?;
         Ok("/queues".to_owned())
     })
 }
 
-async fn resume_queue(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    Path(key): Path<String>,
-) -> Response {
-    act(&shared, &headers, |engine, _| {
+async fn resume_queue(State(shared): State<Arc<Shared>>, Path(key): Path<String>) -> Response {
+    act(&shared, |engine, _| {
         engine.pause_queue(&key, false)?;
         Ok("/queues".to_owned())
     })

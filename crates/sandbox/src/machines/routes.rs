@@ -7,7 +7,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, put};
 use axum::{Json, Router};
 use backends::Class;
 use backends::http::wire::{CreateRequest, Failure, ListQuery};
@@ -34,7 +34,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/_machines/faults", get(faults).put(set_faults))
         .route("/_machines/counters", get(counters))
         .route("/_machines/log", get(log).delete(clear_log))
-        .route("/_machines/kill/{name}", post(kill))
+        .route("/_machines/kill/{name}", put(kill))
         .with_state(shared)
 }
 

@@ -8,6 +8,8 @@ use super::layout::{Live, badge, button, page as frame};
 use super::wording;
 use crate::engine::{ArtifactState, Build, Engine, Job, Step, StepKind, StepState};
 
+/// Steps that are drawn: in a larger build, first those that went wrong or are under way.
+const MOST_STEPS: usize = 500;
 /// Notifications of one job that stand in the open; earlier ones are folded away.
 const OPEN: usize = 2;
 
@@ -36,12 +38,39 @@ pub(super) fn page(engine: &Engine, build: &Build, now: Timestamp) -> Markup {
             }
             @for annotation in annotation::sorted(&build.annotations) { (annotation::draw(annotation)) }
             h2 { "Steps" }
-            ul.rows.card { @for (index, step) in build.steps.iter().enumerate() {
+            @let drawn = drawn(&build.steps);
+            ul.rows.card {
+                @for (index, step) in &drawn {
                     (of_step(engine, step, &format!("/builds/{}/unblock/{index}", build.id), now))
-                } }
+                }
+            }
+            @if drawn.len() < build.steps.len() {
+                p.facts { (build.steps.len() - drawn.len()) " more steps are not drawn." }
+            }
             (artifacts(engine, build))
         },
     )
+}
+
+/// The steps to draw with their indexes, in the order of the build.
+fn drawn(steps: &[Step]) -> Vec<(usize, &Step)> {
+    let mut drawn: Vec<(usize, &Step)> = steps.iter().enumerate().collect();
+    if drawn.len() > MOST_STEPS {
+        drawn.sort_by_key(|(index, step)| (weight(step.state), *index));
+        drawn.truncate(MOST_STEPS);
+        drawn.sort_by_key(|(index, _)| *index);
+    }
+    drawn
+}
+
+/// The smaller, the sooner somebody wants to see it.
+fn weight(state: StepState) -> u8 {
+    match state {
+        StepState::Failed | StepState::SoftFailed | StepState::Blocked => 0,
+        StepState::Canceled | StepState::Broken => 1,
+        StepState::Started => 2,
+        StepState::Waiting | StepState::Passed => 3,
+    }
 }
 
 fn of_step(engine: &Engine, step: &Step, unblock: &str, now: Timestamp) -> Markup {

@@ -261,11 +261,11 @@ async fn a_machine_can_be_killed() {
     let rig = Rig::with(&[("PLAY_SECONDS", "3600")], json!({})).await;
     rig.create(1).await.unwrap();
     rig.api.until(|seen| seen.calls.iter().any(|call| call == "chunks")).await;
-    let killed = rig.http.post(rig.control("kill/m-1")).send().await.unwrap();
+    let killed = rig.http.put(rig.control("kill/m-1")).send().await.unwrap();
     assert_eq!(killed.status(), 204);
     assert_eq!(rig.ended().await, "the machine died");
     assert_eq!(rig.api.calls(), "register connect acquire start chunks");
-    let killed = rig.http.post(rig.control("kill/m-2")).send().await.unwrap();
+    let killed = rig.http.put(rig.control("kill/m-2")).send().await.unwrap();
     assert_eq!(killed.status(), 404);
 }
 

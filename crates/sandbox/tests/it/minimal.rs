@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use sandbox::player::minimal::{self, Stop};
 
 use crate::agent_api::AgentApi;
+use crate::support;
 
 #[expect(clippy::disallowed_methods, reason = "the agent takes its clock as an argument")]
 fn now() -> Timestamp {
@@ -183,4 +184,24 @@ async fn what_a_command_leaves_running_does_not_hold_the_agent() {
     assert!(is(rig.run().await, 0));
     assert_eq!(rig.api.end().await, "0");
     assert!(rig.api.log().starts_with("done\n"));
+}
+
+#[tokio::test]
+async fn it_keeps_to_the_contract_of_the_server() {
+    let sandbox = support::start().await;
+    let caller = support::Caller::new(&sandbox, support::TOKEN);
+    caller.stack("s").await;
+    let job = support::job(&sandbox, "echo hello from $BUILDKITE_AGENT_NAME; exit 3");
+    let token = caller.token_for("s", job).await;
+    let rig = Rig::running("unused").await;
+    let env = rig.env().into_iter().chain([
+        ("BUILDKITE_AGENT_TOKEN".to_owned(), token),
+        ("BUILDKITE_AGENT_ENDPOINT".to_owned(), sandbox.endpoint()),
+        ("BUILDKITE_AGENT_ACQUIRE_JOB".to_owned(), job.to_string()),
+    ]);
+    let args = vec!["start".to_owned()];
+    assert!(is(minimal::run_until(args, env.collect(), now, &rig.stop).await, 0));
+    let job = support::ended(&sandbox, job).await;
+    assert_eq!(job.outcome.exit_status, Some(3));
+    assert_eq!(job.log.text(), "hello from agent-1\n");
 }

@@ -70,10 +70,10 @@ impl Browser {
         page
     }
 
-    async fn press(&self, path: &str, site: Option<&str>) -> StatusCode {
+    async fn press(&self, path: &str, from: Option<&str>) -> StatusCode {
         let mut request = self.http.post(format!("{}{path}", self.base));
-        if let Some(site) = site {
-            request = request.header("Sec-Fetch-Site", site);
+        if let Some(from) = from {
+            request = request.header("Origin", from);
         }
         request.send().await.unwrap().status()
     }
@@ -162,14 +162,28 @@ async fn logs_are_drawn_with_colours_and_sections() {
 }
 
 #[tokio::test]
+async fn of_a_huge_build_what_matters_is_drawn() {
+    let sandbox = start_with(|_| ()).await;
+    let browser = Browser::new(&sandbox);
+    let yaml = "steps: [{label: many, command: x, parallelism: 3000}, {label: bad, command: y}]";
+    let (id, jobs) = build(&sandbox, yaml);
+    let (first, last) = (jobs[0], jobs[3000]);
+    sandbox.engine(|engine, now| engine.cancel_job(last, now)).unwrap();
+    let words = ["2501 more steps are not drawn", &last.to_string()];
+    let page = browser.shows(&format!("/builds/{id}"), &words).await;
+    assert_eq!(page.matches("href=\"/jobs/").count(), 500);
+    assert!(page.contains(&first.to_string()));
+}
+
+#[tokio::test]
 async fn buttons_do_what_they_say() {
     let sandbox = start_with(|_| ()).await;
     let browser = Browser::new(&sandbox);
     let (id, jobs) = build(&sandbox, "steps: [{block: Go}, {command: a}, {command: b}]");
     let unblock = format!("/builds/{id}/unblock/0");
     browser.shows(&format!("/builds/{id}"), &[&unblock, "Cancel build", "blocked"]).await;
-    assert_eq!(browser.press(&unblock, Some("cross-site")).await, 422);
-    assert_eq!(browser.press(&unblock, Some("same-origin")).await, 200);
+    assert_eq!(browser.press(&unblock, Some("https://evil.example")).await, 403);
+    assert_eq!(browser.press(&unblock, Some(sandbox.url())).await, 200);
     assert_eq!(browser.press(&unblock, None).await, 422);
 
     let cancel = format!("/jobs/{}/cancel", jobs[0]);

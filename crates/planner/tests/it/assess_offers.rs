@@ -92,6 +92,13 @@ fn what_no_backend_makes_says_why_for_each_and_what_would_fit() {
 }
 
 #[test]
+fn a_backend_that_is_stopped_by_a_limit_of_nothing_refuses_nobody_for_good() {
+    let mut policy = edit(|queue| queue.backends = vec!["here".into()]);
+    policy.backends.get_mut(&"here".into()).unwrap().limits.cpu = Some(Cpu::from_millis(0));
+    check(&policy, &[("cpu=8", "8 vCPU, 4 GiB @ here [queue=jit os=linux]")]);
+}
+
+#[test]
 fn a_service_of_the_users_gets_images_and_architectures_passed_on() {
     let mut policy = edit(|queue| queue.backends = vec!["theirs".into()]);
     check(

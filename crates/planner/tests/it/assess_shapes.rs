@@ -60,6 +60,7 @@ fn a_value_that_does_not_parse_names_the_tag_and_the_remedy() {
                 "memory=64GB!",
                 "invalid memory=64GB!: \"GB!\" is not a unit of size. Write memory: 64G (or K, M, T)",
             ),
+            ("cpu=0 memory=64", "invalid cpu=0: no machine has 0 vCPUs. Write cpu: 2"),
             ("memory=64", "invalid memory=64: \"64\" has no unit. Write memory: 64G (or K, M, T)"),
             ("memory=0G", "invalid memory=0G: no machine has 0 memory. Write memory: 4G"),
             ("cpu=0", "invalid cpu=0: no machine has 0 vCPUs. Write cpu: 2"),

@@ -203,6 +203,16 @@ fn a_place_in_line_is_told_where_there_is_a_line() {
 }
 
 #[test]
+fn a_line_is_cut_only_where_it_is_too_long() {
+    let text =
+        |note: String| Reason::Starting { backend: here(), note: Some(note.into()) }.sentence(NOW);
+    let room = 255 - text("x".into()).len() + 1;
+    assert_eq!(text("x".repeat(room)).matches('x').count(), room);
+    let cut = text("x".repeat(room + 1));
+    assert!(cut.ends_with("x…") && cut.len() == 255, "{cut}");
+}
+
+#[test]
 fn notices() {
     let made = |machine: &str, attempt| Notice::Made {
         name: "jitney-7-1".into(),

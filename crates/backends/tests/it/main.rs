@@ -2,6 +2,7 @@
 
 mod api;
 mod bad_luck;
+mod http;
 mod place;
 mod process;
 mod real;

@@ -24,7 +24,7 @@ pub(crate) struct Place {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tests' clock is the wall's")]
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }
 

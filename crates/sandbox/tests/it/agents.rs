@@ -280,3 +280,34 @@ async fn a_waiting_job_is_acquired_when_it_may_run() {
     assert_eq!(done.outcome.exit_status, Some(0), "{}{}", agent.log(), first.log());
     assert_eq!(agent.exit_code().await, 0);
 }
+
+#[tokio::test]
+async fn an_agent_whose_replies_are_lost_ends_its_job_once() {
+    with_both(async |part, program| {
+        let (sandbox, _repository) = start_for(part).await;
+        for call in ["chunks", "finish"] {
+            sandbox.add_fault(sandbox::Fault {
+                route: format!("/v3/jobs/{{id}}/{call}"),
+                times: Some(1),
+                lose_reply: true,
+                ..sandbox::Fault::default()
+            });
+        }
+        let job = job(&sandbox, "echo once");
+        let mut agent = start_agent(&sandbox, &program, job).await;
+        agent.exit_code().await;
+        let done = ended(&sandbox, job).await;
+        assert_eq!(done.outcome.exit_status, Some(0), "{}", agent.log());
+        assert_eq!(done.log.text().matches("\nonce\r").count(), 1, "{}", done.log.text());
+        let finished = done.events.iter().filter(|event| event.kind == EventKind::Finished);
+        assert_eq!(finished.count(), 1);
+        let requests = sandbox.requests();
+        let of = |call: &str| {
+            let all = requests.iter().filter(|request| request.route.ends_with(call));
+            all.map(|request| request.status).collect::<Vec<_>>()
+        };
+        assert_eq!(of("/finish"), [None, Some(422)]);
+        assert!(of("/chunks").starts_with(&[None, Some(200)]), "{:?}", of("/chunks"));
+    })
+    .await;
+}

@@ -196,3 +196,28 @@ async fn a_stopped_sandbox_is_gone() {
     let after = caller.call(reqwest::Method::GET, "/v3/token", Value::Null).await;
     assert!(after.is_err());
 }
+
+#[tokio::test]
+async fn a_good_answer_can_ask_for_patience() {
+    let sandbox = start().await;
+    let caller = Caller::new(&sandbox, TOKEN);
+    caller.stack("a").await;
+    let fault = json!({"route": "/v3/stacks/{key}/scheduled-jobs", "retry_after": 2});
+    caller.post("/_sandbox/faults", fault).await;
+    let answer = caller.get(LIST).await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.headers["retry-after"]),
+        (200, &"2".parse().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn a_server_without_a_token_or_a_cluster_does_not_start() {
+    let empty = sandbox::Options::with_token("");
+    let mut none = sandbox::Options::with_token(TOKEN);
+    none.settings.clusters.clear();
+    for options in [empty, none] {
+        let error = sandbox::Sandbox::start(options).await.unwrap_err();
+        assert!(matches!(error, sandbox::StartError::Settings), "{error}");
+    }
+}

@@ -66,3 +66,19 @@ async fn jobs_and_lost_agents_are_told_of() {
     assert_eq!(events[2]["agent"]["id"], session["id"]);
     assert_eq!(events[3]["job"]["exit_status"], json!(-1));
 }
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_or_refuses_holds_nothing_up() {
+    let (url, mut received) = receiver().await;
+    let wrong = url.replace("/hook", "/elsewhere");
+    let gone = "http://127.0.0.1:1/hook".to_owned();
+    for url in [wrong, gone] {
+        let secret = SecretString::from("hush");
+        let hook = Webhook { url, secret };
+        let sandbox = start_with(|options| options.webhook = Some(hook)).await;
+        let job = job(&sandbox, "true");
+        sandbox.engine(|engine, now| engine.cancel_job(job, now)).unwrap();
+        assert_eq!(Caller::new(&sandbox, TOKEN).get("/v3/token").await.status, 200);
+    }
+    assert!(received.try_recv().is_err());
+}

@@ -102,7 +102,7 @@ impl Config {
     ) -> Result<(Self, BTreeMap<String, Key>), ConfigError> {
         let mut tree = tree::parse(text).map_err(|error| {
             let remedy = syntax_remedy(text, error.place.line);
-            let complaint = Complaint { message: error.message, remedy, hide: true };
+            let complaint = Complaint::new(error.message, remedy);
             let problem = Problem::new(Some(error.place), "", complaint);
             ConfigError::new(file, problem::mask_by_words(text), vec![problem])
         })?;
@@ -205,12 +205,15 @@ fn read_file(path: &Path) -> Result<String, Complaint> {
 }
 
 /// What is most often behind a text that is not YAML.
-fn syntax_remedy(text: &str, line: usize) -> Option<String> {
+fn syntax_remedy(text: &str, line: usize) -> &'static str {
     let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    if line.contains("${") && line.contains('{') {
-        return Some("between { } and [ ], put references into quotes: \"${NAME}\"".to_owned());
+    if line.contains("${") {
+        "between { } and [ ], put references into quotes: \"${NAME}\""
+    } else if line.contains('\t') {
+        "indent with spaces, not with tabs"
+    } else {
+        "look for a bracket, a quote or an indentation that is wrong, here or above"
     }
-    line.contains('\t').then(|| "indent with spaces, not with tabs".to_owned())
 }
 
 /// Every `${NAME}` in every value below.

@@ -28,7 +28,7 @@ pub struct Problem {
     pub key: String,
     pub message: String,
     /// What to do about it.
-    pub remedy: Option<String>,
+    pub remedy: String,
     #[serde(skip)]
     span: Option<SourceSpan>,
     #[serde(skip)]
@@ -53,14 +53,14 @@ impl Problem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Complaint {
     pub(super) message: String,
-    pub(super) remedy: Option<String>,
+    pub(super) remedy: String,
     /// Whether the value is better not shown.
     pub(super) hide: bool,
 }
 
 impl Complaint {
     pub(super) fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { message: message.into(), remedy: Some(remedy.into()), hide: false }
+        Self { message: message.into(), remedy: remedy.into(), hide: false }
     }
 
     /// About a value that is better not shown, and that the message does not repeat.
@@ -129,7 +129,7 @@ impl std::error::Error for Problem {}
 
 impl Diagnostic for Problem {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.remedy.as_ref().map(|remedy| -> Box<dyn fmt::Display> { Box::new(remedy) })
+        Some(Box::new(&self.remedy))
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {

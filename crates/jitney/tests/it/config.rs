@@ -46,8 +46,7 @@ fn check_text(text: &str, expected: &str) {
         Ok(_) => "ok".to_owned(),
         Err(error) => {
             let line = |problem: &Problem| {
-                let remedy = problem.remedy.as_deref().unwrap_or("nothing");
-                format!("{}:{} {problem} -> {remedy}", problem.line, problem.column)
+                format!("{}:{} {problem} -> {}", problem.line, problem.column, problem.remedy)
             };
             let lines: Vec<String> = error.problems().iter().map(line).collect();
             let json = error.to_json().to_string();
@@ -397,13 +396,16 @@ fn what_is_not_yaml() {
     );
     check(
         "limits: { cpu: 1",
-        "2:10 while parsing a flow mapping, did not find expected ',' or '}' -> nothing",
+        "2:10 while parsing a flow mapping, did not find expected ',' or '}' -> look for a bracket, a quote or an indentation that is wrong, here or above",
     );
     check(
         "access:\n\ttoken: bkct_planted",
         "2:2 tabs disallowed within this context (block indentation) -> indent with spaces, not with tabs",
     );
-    check("access:\n  token: \"bkct_planted", "2:10 unclosed quote -> nothing");
+    check(
+        "access:\n  token: \"bkct_planted",
+        "2:10 unclosed quote -> look for a bracket, a quote or an indentation that is wrong, here or above",
+    );
     check_text(
         "just a text",
         "1:1 a section is expected here, not a single value -> write \"key: value\" below it",

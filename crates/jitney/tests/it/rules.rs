@@ -12,7 +12,7 @@ pub(crate) fn repository() -> PathBuf {
 /// Every text file that is tracked, or would be, with its path from the repository's directory.
 pub(crate) fn files() -> Vec<(String, String)> {
     let listed = Command::new("git")
-        .args(["ls-files", "-co", "--exclude-standard", "-z"])
+        .args(["-c", "safe.directory=*", "ls-files", "-co", "--exclude-standard", "-z"])
         .current_dir(repository())
         .output()
         .expect("git is there");
@@ -134,9 +134,7 @@ fn the_heart_cannot_fail() {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    // What is one line long says it by itself.
-    let silent =
-        rust_files().filter(|(_, text)| text.lines().nth(1).is_some() && !text.starts_with("//! "));
+    let silent = rust_files().filter(|(_, text)| !text.starts_with("//! "));
     expect_none("the first line says what the file is for (//!)", silent.map(|(path, _)| path));
 }
 
@@ -186,16 +184,20 @@ fn nothing_points_at_somebodys_machine() {
         concat!("/wo", "rk/"),
         concat!("/ro", "ot/"),
         concat!("/ho", "me/runner"),
-        concat!("/Us", "ers/"),
+        concat!("/us", "ers/"),
         concat!("index.cra", "tes.io"),
         concat!("registry.npm", "js.org"),
         concat!("proxy.go", "lang.org"),
         concat!("pypi", ".org"),
+        concat!("cla", "ude"),
+        concat!("anth", "ropic"),
+        concat!("chat", "gpt"),
     ];
     let found = files().into_iter().flat_map(|(path, text)| {
         let lines = text.lines().enumerate();
         let found = lines.filter_map(|(at, line)| {
-            let word = forbidden.iter().find(|word| line.contains(**word))?;
+            let lower = line.to_ascii_lowercase();
+            let word = forbidden.iter().find(|word| lower.contains(**word))?;
             Some(format!("{path}:{} {word}", at + 1))
         });
         found.collect::<Vec<_>>()

@@ -5,6 +5,8 @@ mod assess_globs;
 mod assess_offers;
 mod assess_shapes;
 mod assess_units;
+mod cost;
+mod crowd;
 mod decide;
 mod simulation;
 mod words;

@@ -102,6 +102,16 @@ impl Machines {
         self.address
     }
 
+    /// Replaces the faults that are to come.
+    pub fn set_faults(&self, faults: Faults) {
+        self.shared.fleet.set_faults(faults, (self.shared.now)());
+    }
+
+    /// The machine dies now, without a word to anybody; false if there is none of this name.
+    pub fn kill(&self, name: &str) -> bool {
+        self.shared.fleet.kill(name)
+    }
+
     /// Stops every machine (their agents report it) and then the service.
     pub async fn stop(self) -> io::Result<()> {
         self.shared.fleet.stop_all();

@@ -378,3 +378,12 @@ fn outlines_of_pipelines_that_the_sandbox_does_not_run() {
     assert_eq!(rows, ["one [cpu=16,memory=64G] x4", "Two [queue=jit] x1", "step 3 [queue=jit] x1"]);
     assert_eq!(command_steps("a: 1").unwrap_err().words, "the pipeline has no `steps`");
 }
+
+#[test]
+fn no_beginning_of_a_pipeline_panics() {
+    let yaml = "env: {A: \"ü\"}\nsteps:\n- &a\n  label: 'x ☃'\n  command: |\n    one $$A\n    two\n  agents: {cpu: 1.50, m: 64G}\n  retry: {automatic: [{exit_status: '*'}]}\n- <<: *a\n  key: k\n- wait: ~\n";
+    assert!(from_yaml(yaml).is_ok());
+    let ends = (0..yaml.len()).filter(|end| yaml.is_char_boundary(*end));
+    let refused = ends.filter(|end| from_yaml(&yaml[..*end]).is_err()).count();
+    assert!(refused > 0, "some of them are not whole");
+}

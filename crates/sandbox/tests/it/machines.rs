@@ -1,11 +1,12 @@
 //! The service of machines, by the backend that is its client and by its controls.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backends::http::{Http, Options};
-use backends::{Backend, Class, Labels, Machine, Order, Resources};
+use backends::{Backend, Class, Labels, Machine, Order, Resources, conformance};
 use jiff::Timestamp;
-use sandbox::machines::{self, Faults, Machines};
+use sandbox::machines::{self, Faults, Machines, Refusal};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -338,4 +339,45 @@ async fn stopping_the_service_lets_agents_report() {
 #[test]
 fn faults_by_default_are_none() {
     assert_eq!(serde_json::from_value::<Faults>(json!({})).unwrap(), Faults::default());
+}
+
+/// The service as the suite of all backends wants it: a place with agents that stay.
+struct Place {
+    machines: Machines,
+    api: AgentApi,
+}
+
+impl conformance::Subject for Place {
+    fn backend(&self, mark: &str) -> Arc<dyn Backend> {
+        let url = format!("http://{}", self.machines.address());
+        Arc::new(Http::new(Options { url, token: None, mark: mark.to_owned() }).unwrap())
+    }
+
+    fn end<'a>(&'a self, name: &'a str) -> backends::Future<'a, ()> {
+        Box::pin(async move { assert!(self.machines.kill(name), "there is no {name}") })
+    }
+
+    fn adjust(&self, order: &mut Order) {
+        order.endpoint.clone_from(&self.api.endpoint);
+    }
+
+    fn lose_next_reply(&self) -> bool {
+        self.machines.set_faults(Faults { lose_create_reply: 1, ..Faults::default() });
+        true
+    }
+
+    fn faults(&self) -> Vec<Class> {
+        vec![Class::Capacity, Class::Quota, Class::Rate, Class::Rejected, Class::Denied]
+    }
+
+    fn fail_next_create(&self, class: Class) {
+        let refusal = Refusal { class, times: 1, message: None, retry_after_s: None, place: None };
+        self.machines.set_faults(Faults { refuse: Some(refusal), ..Faults::default() });
+    }
+}
+
+#[tokio::test]
+async fn the_service_passes_the_suite_of_all_backends() {
+    let Rig { machines, api, .. } = Rig::with(&[("PLAY_SECONDS", "3600")], json!({})).await;
+    conformance::run(&Place { machines, api }).await;
 }

@@ -98,9 +98,11 @@ struct Ready {
 }
 
 fn prepare(place: &Place, groups: &mut Groups) -> io::Result<Ready> {
+    // First of all: whatever is wrong with the rest, the token does not stay.
+    let token = take_token(place);
     let orders: Orders = read_json(&place.orders())?
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no orders.json"))?;
-    let token = take_token(place)?;
+    let token = token?;
     let deadline = clock::since_boot() + lifetime(&orders, clock::wall());
     if orders.isolate != Isolate::Never {
         isolate(place, &orders, groups)?;

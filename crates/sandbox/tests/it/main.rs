@@ -7,6 +7,7 @@ mod agent_api;
 mod agents;
 mod builds;
 mod calls;
+mod clusters;
 mod documented;
 mod faults;
 mod golden;

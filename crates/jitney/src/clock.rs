@@ -1,6 +1,7 @@
 //! The only clock: the wall at the start, and the monotonic time since, also of a suspended host.
 //! A clock that is set afterwards changes nothing. It decides nothing and waits for nothing.
 
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use planner::Timestamp;
@@ -20,6 +21,13 @@ impl Clock {
     pub fn start() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::starting_at(Timestamp::ZERO.plus(wall))
+    }
+
+    /// The process's one clock, started when it is first asked for.
+    #[must_use]
+    pub fn of_process() -> Self {
+        static CLOCK: OnceLock<Clock> = OnceLock::new();
+        *CLOCK.get_or_init(Self::start)
     }
 
     /// As if the wall clock showed `wall` now: for a host whose clock is wrong.
@@ -50,6 +58,12 @@ fn boottime() -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
     Duration::new(seconds, nanos)
+}
+
+/// The process's clock, for parts that take a function.
+#[must_use]
+pub fn process_now() -> jiff::Timestamp {
+    to_jiff(Clock::of_process().now())
 }
 
 /// For display, and for the wire.

@@ -200,13 +200,11 @@ impl Executor {
             Outcome::Asked { jobs, .. } => self.free(jobs, Call::Ask),
             Outcome::Reserved { jobs, .. } => self.free(jobs, Call::Reserve),
             Outcome::Minted { jobs, .. } => self.free(jobs, Call::Mint),
-            Outcome::Created { backend, job, attempt, .. } => {
+            Outcome::Created { job, attempt, .. } => {
                 self.in_flight.remove(&Call::Create(*job, *attempt));
-                self.poke(backend);
             }
-            Outcome::Deleted { backend, job, attempt, .. } => {
+            Outcome::Deleted { job, attempt, .. } => {
                 self.in_flight.remove(&Call::Delete(*job, *attempt));
-                self.poke(backend);
             }
             Outcome::Finished { job, .. } => {
                 self.in_flight.remove(&Call::Finish(*job));
@@ -220,7 +218,9 @@ impl Executor {
         }
     }
 
-    fn poke(&self, backend: &BackendName) {
+    /// Something of ours has changed at the backend: it is listed soon. To be called when the change
+    /// has been recorded, so that the listing is begun after it.
+    pub(crate) fn poke(&self, backend: &BackendName) {
         if let Some(lanes) = self.lanes.get(backend) {
             lanes.poke.notify_one();
         }

@@ -2,6 +2,7 @@
 //! shell around the pure core: sources, executor, journal and web; no decision is made here.
 
 pub mod api;
+pub mod assembly;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -10,7 +11,9 @@ pub mod host;
 pub mod init;
 mod input;
 pub mod journal;
+pub mod log;
 pub mod run;
+pub mod service;
 pub mod settings;
 mod sources;
 mod web;

@@ -135,18 +135,20 @@ impl State {
                     }
                 }
             }
-            Outcome::Created { job, attempt, outcome, .. } => {
+            Outcome::Created { backend, job, attempt, outcome } => {
                 self.count("create", matches!(outcome, CreateOutcome::Failed(_)));
                 if outcome == CreateOutcome::Made {
                     self.executor.vault().drop_job(job);
                 }
                 let at = self.clock.now();
                 self.record(Event::CreateEnded { job, attempt, outcome, at });
+                self.executor.poke(&backend);
             }
-            Outcome::Deleted { job, attempt, ok, .. } => {
+            Outcome::Deleted { backend, job, attempt, ok } => {
                 self.count("delete", !ok);
                 let at = self.clock.now();
                 self.record(Event::DeleteEnded { job, attempt, ok, at });
+                self.executor.poke(&backend);
             }
             Outcome::Finished { queue, job, started_at, outcome, failed } => {
                 self.count("finish", failed.is_some());

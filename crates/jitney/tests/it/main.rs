@@ -9,3 +9,5 @@ mod config_whole;
 mod rules;
 mod rules_links;
 mod shell_journal;
+mod shell_support;
+mod shell_way;

@@ -1,0 +1,214 @@
+//! From a configuration to the parts that a run needs: client, backends, journal, listener. It
+//! starts nothing, and what is wrong is said with the key that is to blame.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backends::process::{GRACE, Process};
+use backends::{Backend, http};
+use planner::BackendName;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, process_now};
+use crate::config::backends::Kind;
+use crate::config::server::{JobTokens, TokenSource};
+use crate::config::{Config, Environment, NoStateDir, Unbuilt, state_dir};
+use crate::host::Host;
+use crate::journal;
+use crate::settings::{self, Options, Poll, Settings, Web};
+
+/// Calls to Buildkite that take longer than this are tried again.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// What an agent gets of our environment, beside what its machine sets.
+const AGENT_ENVIRONMENT: [&str; 8] =
+    ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "USER"];
+
+/// Where we are: what a configuration does not say.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub environment: BTreeMap<String, String>,
+    pub host: Host,
+    /// The program that is started as a machine's guest, and its arguments before the folder.
+    pub guest_exe: PathBuf,
+    pub guest_args: Vec<OsString>,
+    pub clock: Clock,
+}
+
+/// Why no run can be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("this build cannot do what the configuration asks for: {}", list(.0))]
+    Unbuilt(Vec<Unbuilt>),
+    #[error(transparent)]
+    NoStateDir(#[from] NoStateDir),
+    #[error("buildkite: {0}")]
+    Client(#[from] buildkite::ConfigError),
+    #[error("backends.{name}: {words}")]
+    Backend { name: String, words: String },
+    #[error(
+        "failed to listen on {address}: {source}; stop the program that uses the port, or choose another with listen"
+    )]
+    Listen { address: SocketAddr, source: std::io::Error },
+}
+
+fn list(unbuilt: &[Unbuilt]) -> String {
+    let each = unbuilt.iter().map(|part| format!("{} ({})", part.path, part.what));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// What is handed to a run from outside while it runs.
+#[derive(Debug)]
+pub struct Reins {
+    pub shutdown: CancellationToken,
+    pub reloads: mpsc::Receiver<Settings>,
+}
+
+/// The operator's wishes, as the shell understands them.
+#[must_use]
+pub fn settings(config: &Config, host: &Host) -> Settings {
+    let buildkite = &config.buildkite;
+    Settings {
+        policy: Arc::new(config.policy(host)),
+        poll: Poll { idle: buildkite.poll.idle, busy: buildkite.poll.busy },
+        endpoint: buildkite.endpoint.clone(),
+        job_tokens: match buildkite.job_tokens {
+            JobTokens::Required => settings::JobTokens::Required,
+            JobTokens::Optional => settings::JobTokens::Optional,
+        },
+        web: Web {
+            access_token: config.server.access.token.clone(),
+            proxy_header: config.server.access.proxy_header.clone(),
+            webhook_secret: buildkite.webhook_secret.clone(),
+        },
+    }
+}
+
+/// Makes every part, and listens.
+///
+/// # Errors
+/// The first part that cannot be made.
+pub async fn assemble(config: &Config, place: &Place, reins: Reins) -> Result<Options, Error> {
+    let unbuilt = config.unbuilt();
+    if !unbuilt.is_empty() {
+        return Err(Error::Unbuilt(unbuilt));
+    }
+    let environment = |name: &str| place.environment.get(name).cloned();
+    let client = client(config, &environment)?;
+    let backends = config
+        .backends
+        .iter()
+        .map(|(name, backend)| {
+            let made = make(config, &backend.kind, place)?;
+            Ok((name.clone(), made))
+        })
+        .map(|made: Result<(BackendName, Result<_, String>), Error>| {
+            let (name, made) = made?;
+            let words = |words| Error::Backend { name: name.to_string(), words };
+            Ok((name.clone(), made.map_err(words)?))
+        })
+        .collect::<Result<BTreeMap<BackendName, Arc<dyn Backend>>, Error>>()?;
+    let address = config.server.listen;
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    Ok(Options {
+        settings: settings(config, &place.host),
+        client,
+        cluster_token: token(config),
+        backends,
+        journal: journal::Options::new(journal_path(config, place)?, config.store.keep),
+        listener,
+        clock: place.clock,
+        shutdown: reins.shutdown,
+        reloads: reins.reloads,
+    })
+}
+
+/// Where the journal of this configuration is.
+///
+/// # Errors
+/// Where it names none and there is no state directory.
+pub fn journal_path(config: &Config, place: &Place) -> Result<PathBuf, NoStateDir> {
+    match &config.store.journal {
+        Some(path) => Ok(path.clone()),
+        None => Ok(state(place)?.join("jitney.db")),
+    }
+}
+
+fn state(place: &Place) -> Result<PathBuf, NoStateDir> {
+    let environment = |name: &str| place.environment.get(name).cloned();
+    state_dir(&environment, place.host.root)
+}
+
+/// A client of the configured endpoint.
+///
+/// # Errors
+/// As [`buildkite::Client::new`] names them.
+pub fn client(
+    config: &Config,
+    environment: Environment<'_>,
+) -> Result<buildkite::Client, buildkite::ConfigError> {
+    let mut options = buildkite::Options::new(&config.buildkite.endpoint, token(config));
+    options.user_agent = concat!("jitney/", env!("CARGO_PKG_VERSION")).to_owned();
+    options.proxies = buildkite::Proxies::from_vars(environment)?;
+    options.extra_ca =
+        environment("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    options.timeouts.request = REQUEST_TIMEOUT;
+    buildkite::Client::new(options)
+}
+
+fn token(config: &Config) -> buildkite::TokenSource {
+    match &config.buildkite.token {
+        TokenSource::Value(secret) => buildkite::TokenSource::Fixed(secret.clone()),
+        TokenSource::File(path) => buildkite::TokenSource::File(path.clone()),
+    }
+}
+
+/// The outer error is of the place, the inner one of the backend.
+fn make(
+    config: &Config,
+    kind: &Kind,
+    place: &Place,
+) -> Result<Result<Arc<dyn Backend>, String>, Error> {
+    Ok(match kind {
+        Kind::Process(wanted) => {
+            let directory = match &wanted.directory {
+                Some(directory) => directory.clone(),
+                None => state(place)?.join("builds"),
+            };
+            let kept = AGENT_ENVIRONMENT.iter().filter_map(|name| {
+                Some(((*name).to_owned(), place.environment.get(*name)?.clone()))
+            });
+            let made = Process::new(backends::process::Options {
+                guest_exe: place.guest_exe.clone(),
+                guest_args: place.guest_args.clone(),
+                agent: wanted.agent.clone(),
+                agent_config: wanted.agent_config.clone(),
+                directory,
+                user: wanted.user.clone(),
+                isolate: wanted.isolate,
+                mark: config.name.clone(),
+                env: kept.collect(),
+                grace: GRACE,
+                now: process_now,
+            });
+            made.map(|made| -> Arc<dyn Backend> { Arc::new(made) }).map_err(|e| e.to_string())
+        }
+        Kind::Http(wanted) => {
+            let made = http::Http::new(http::Options {
+                url: wanted.url.clone(),
+                token: wanted.token.clone(),
+                mark: config.name.clone(),
+            });
+            made.map(|made| -> Arc<dyn Backend> { Arc::new(made) }).map_err(|e| e.to_string())
+        }
+        Kind::Kubernetes(_) | Kind::Gce(_) | Kind::CloudRun(_) => {
+            Err("this build does not have this kind of backend".into())
+        }
+    })
+}

@@ -9,6 +9,9 @@ const CONTROLLERS: [&str; 4] = ["memory", "cpu", "cpuacct", "pids"];
 /// The version 2 controllers that we hand down to the groups that we make.
 const HANDED_DOWN: [&str; 3] = ["memory", "cpu", "pids"];
 
+/// Where the processes of a delegated group go.
+const LEAF: &str = "jitney.self";
+
 /// Our own groups: the directories in which others may be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
@@ -70,11 +73,36 @@ impl Layout {
     /// or the one above it, because a group that holds processes itself hands nothing down.
     pub(super) fn parent_v2(&self) -> Option<PathBuf> {
         let (mount, own) = self.v2.as_ref()?;
+        if hand_down(own) || (is_delegated(own) && evacuate(own) && hand_down(own)) {
+            return Some(own.clone());
+        }
         let above = own.parent().filter(|above| above.starts_with(mount));
-        let candidates = [Some(own.as_path()), above];
-        let full = candidates.into_iter().flatten().find(|group| hand_down(group));
-        Some(full.unwrap_or(own).to_owned())
+        Some(above.filter(|above| hand_down(above)).unwrap_or(own).to_owned())
     }
+}
+
+/// Whether the service manager has given this group to its processes to divide (`Delegate=yes`);
+/// it says so in an attribute.
+fn is_delegated(group: &Path) -> bool {
+    let mut value = [0; 8];
+    ["user.delegate", "trusted.delegate"].into_iter().any(|name| {
+        rustix::fs::getxattr(group, name, &mut value).is_ok_and(|length| &value[..length] == b"1")
+    })
+}
+
+/// Moves the processes of a group of ours into one below it, so that it can hand controllers down.
+/// (`DelegateSubgroup=` does the same, in newer versions of systemd than Debian 12 has.)
+pub(super) fn evacuate(group: &Path) -> bool {
+    let leaf = group.join(LEAF);
+    if !leaf.is_dir() && fs::create_dir(&leaf).is_err() && !leaf.is_dir() {
+        return false;
+    }
+    let Ok(members) = fs::read_to_string(group.join("cgroup.procs")) else { return false };
+    for pid in members.lines() {
+        // A process that has gone meanwhile is out of the way too.
+        drop(fs::write(leaf.join("cgroup.procs"), pid));
+    }
+    fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|left| left.trim().is_empty())
 }
 
 /// Whether groups below this one have a memory controller, made so if it can be.

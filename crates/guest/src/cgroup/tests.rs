@@ -103,3 +103,28 @@ fn a_group_that_cannot_be_made_is_named_and_left_out() {
     assert_eq!(groups, Groups::default());
     assert!(groups.doors().expect("no door to open").is_empty());
 }
+
+#[test]
+fn a_delegated_group_is_emptied_into_one_below_it() {
+    let Some((mount, _)) = Layout::read().v2 else {
+        eprintln!("NOT TESTED: a version 2 group that is emptied, there are none here");
+        return;
+    };
+    let group = mount.join(format!("jitney-test-{}", std::process::id()));
+    if fs::create_dir(&group).is_err() {
+        eprintln!("NOT TESTED: a version 2 group that is emptied, which needs root");
+        return;
+    }
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");
+    write(&group.join("cgroup.procs"), &child.id().to_string()).expect("root can move it");
+    let emptied = layout::evacuate(&group);
+    let groups = Groups { v2: Some(group.clone()), v1: Vec::new() };
+    let members = groups.members();
+    groups.kill();
+    let status = child.wait().expect("it is ours");
+    let removed = groups.remove();
+    assert!(emptied && removed.is_ok() && !group.exists(), "{removed:?}");
+    assert_eq!(members, [i32::try_from(child.id()).expect("a process id")], "of the one below");
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(status.signal(), Some(9), "the group's own kill reaches those below");
+}

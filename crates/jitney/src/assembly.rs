@@ -18,16 +18,31 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, process_now};
 use crate::config::backends::Kind;
 use crate::config::server::{JobTokens, TokenSource};
-use crate::config::{Config, Environment, NoStateDir, Unbuilt, state_dir};
+use crate::config::{self, Config, Environment, NoStateDir, Unbuilt, state_dir};
 use crate::host::Host;
 use crate::journal;
 use crate::settings::{self, Options, Poll, Settings, Web};
 
 /// Calls to Buildkite that take longer than this are tried again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-/// What an agent gets of our environment, beside what its machine sets.
-const AGENT_ENVIRONMENT: [&str; 8] =
-    ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "USER"];
+/// What an agent gets of our environment, beside what its machine sets: to find programs and its
+/// home, and the way to Buildkite.
+const AGENT_ENVIRONMENT: [&str; 14] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
 
 /// Where we are: what a configuration does not say.
 #[derive(Clone, Debug)]
@@ -177,38 +192,56 @@ fn make(
 ) -> Result<Result<Arc<dyn Backend>, String>, Error> {
     Ok(match kind {
         Kind::Process(wanted) => {
-            let directory = match &wanted.directory {
-                Some(directory) => directory.clone(),
-                None => state(place)?.join("builds"),
-            };
-            let kept = AGENT_ENVIRONMENT.iter().filter_map(|name| {
-                Some(((*name).to_owned(), place.environment.get(*name)?.clone()))
-            });
-            let made = Process::new(backends::process::Options {
-                guest_exe: place.guest_exe.clone(),
-                guest_args: place.guest_args.clone(),
-                agent: wanted.agent.clone(),
-                agent_config: wanted.agent_config.clone(),
-                directory,
-                user: wanted.user.clone(),
-                isolate: wanted.isolate,
-                mark: config.name.clone(),
-                env: kept.collect(),
-                grace: GRACE,
-                now: process_now,
-            });
+            let made = Process::new(process_options(config, wanted, place)?);
             made.map(|made| -> Arc<dyn Backend> { Arc::new(made) }).map_err(|e| e.to_string())
         }
         Kind::Http(wanted) => {
-            let made = http::Http::new(http::Options {
-                url: wanted.url.clone(),
-                token: wanted.token.clone(),
-                mark: config.name.clone(),
-            });
+            let made = http::Http::new(http_options(config, wanted));
             made.map(|made| -> Arc<dyn Backend> { Arc::new(made) }).map_err(|e| e.to_string())
         }
         Kind::Kubernetes(_) | Kind::Gce(_) | Kind::CloudRun(_) => {
             Err("this build does not have this kind of backend".into())
         }
     })
+}
+
+/// What a process backend is made with.
+///
+/// # Errors
+/// Where it names no directory and there is no state directory.
+pub fn process_options(
+    config: &Config,
+    wanted: &config::backends::Process,
+    place: &Place,
+) -> Result<backends::process::Options, NoStateDir> {
+    let directory = match &wanted.directory {
+        Some(directory) => directory.clone(),
+        None => state(place)?.join("builds"),
+    };
+    let kept = AGENT_ENVIRONMENT
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), place.environment.get(*name)?.clone())));
+    Ok(backends::process::Options {
+        guest_exe: place.guest_exe.clone(),
+        guest_args: place.guest_args.clone(),
+        agent: wanted.agent.clone(),
+        agent_config: wanted.agent_config.clone(),
+        directory,
+        user: wanted.user.clone(),
+        isolate: wanted.isolate,
+        mark: config.name.clone(),
+        env: kept.collect(),
+        grace: GRACE,
+        now: process_now,
+    })
+}
+
+/// What an http backend is made with.
+#[must_use]
+pub fn http_options(config: &Config, wanted: &config::backends::Http) -> http::Options {
+    http::Options {
+        url: wanted.url.clone(),
+        token: wanted.token.clone(),
+        mark: config.name.clone(),
+    }
 }

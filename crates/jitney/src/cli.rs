@@ -3,11 +3,18 @@
 
 mod answer;
 mod arguments;
+pub(crate) mod ask;
 mod check;
-mod configuration;
+pub(crate) mod configuration;
+mod drain;
+mod explain;
+mod first;
 mod plan;
 mod sandbox;
 mod screen;
+mod serve;
+mod status;
+pub(crate) mod times;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -17,7 +24,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::clock::{Clock, to_jiff};
+use crate::clock::process_now;
 pub(crate) use answer::{Answer, Exit, Failure};
 use arguments::{Arguments, Command};
 pub(crate) use screen::Screen;
@@ -51,6 +58,13 @@ pub fn run(args: Vec<OsString>, environment: &Environment) -> ExitCode {
         // Before any thread is started: a guest is one process with one thread.
         Command::Guest { dir } => return guest::run(&dir),
         Command::MinimalAgent { args } => return minimal_agent(args.into_iter(), environment),
+        Command::Run => serve::serve(&context),
+        Command::Demo(asked) => crate::demo::demo(asked.listen, asked.keep, &context),
+        Command::Init(asked) => first::init(&asked),
+        Command::Doctor(asked) => crate::doctor::doctor(asked.json, &context),
+        Command::Status(asked) => status::status(&asked, &context),
+        Command::Explain(asked) => explain::explain(&asked, &context),
+        Command::Drain(asked) => drain::drain(&asked, &context),
         Command::CheckConfig(asked) => check::check(&asked, &context),
         Command::Plan(asked) => plan::plan(&asked, &context),
         Command::Sandbox(asked) => sandbox::sandbox(asked, &context),
@@ -78,11 +92,12 @@ fn called_as_agent(program: Option<&OsString>) -> bool {
 
 fn minimal_agent(args: impl Iterator<Item = OsString>, environment: &Environment) -> ExitCode {
     let args = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let now = || to_jiff(Clock::start().now());
     match runtime() {
-        Ok(runtime) => {
-            runtime.block_on(::sandbox::player::minimal::run(args, environment.clone(), now))
-        }
+        Ok(runtime) => runtime.block_on(::sandbox::player::minimal::run(
+            args,
+            environment.clone(),
+            process_now,
+        )),
         Err(failure) => failure.print(Screen::stderr(environment)),
     }
 }

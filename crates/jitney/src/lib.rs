@@ -6,6 +6,8 @@ pub mod assembly;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod demo;
+mod doctor;
 mod executor;
 pub mod host;
 pub mod init;

@@ -20,7 +20,6 @@ pub(crate) enum Exit {
     /// `RestartPreventExitStatus=2` relies on it.
     Refused,
     /// Jitney or Buildkite could not be reached.
-    #[expect(dead_code, reason = "the commands that reach something come next")]
     Unreachable,
     /// The command worked, and what it found is not good.
     NotGood,
@@ -95,7 +94,7 @@ pub(crate) struct Failure {
 #[derive(Debug)]
 enum Words {
     Sentence(String),
-    Config(Box<ConfigError>),
+    Report(Box<dyn Diagnostic>),
 }
 
 impl Failure {
@@ -103,10 +102,15 @@ impl Failure {
         Self { exit, words: Words::Sentence(sentence.into()) }
     }
 
+    /// With its places and its remedy.
+    pub(super) fn report(exit: Exit, error: impl Diagnostic + 'static) -> Self {
+        Self { exit, words: Words::Report(Box::new(error)) }
+    }
+
     pub(super) fn print(&self, screen: Screen) -> ExitCode {
         match &self.words {
             Words::Sentence(sentence) => eprintln!("{} {sentence}", screen.bad("jitney:")),
-            Words::Config(error) => eprint!("{}", report(error.as_ref(), screen)),
+            Words::Report(error) => eprint!("{}", report(error.as_ref(), screen)),
         }
         self.exit.into()
     }
@@ -114,7 +118,7 @@ impl Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self { exit: Exit::Refused, words: Words::Config(Box::new(error)) }
+        Self::report(Exit::Refused, error)
     }
 }
 
@@ -122,13 +126,13 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.words {
             Words::Sentence(sentence) => f.write_str(sentence),
-            Words::Config(error) => error.fmt(f),
+            Words::Report(error) => error.fmt(f),
         }
     }
 }
 
 /// The configuration's errors with their places underlined.
-pub(super) fn report(error: &dyn Diagnostic, screen: Screen) -> String {
+fn report(error: &dyn Diagnostic, screen: Screen) -> String {
     let theme =
         if screen.colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let mut text = String::new();

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::answer::EXIT_CODES;
+use crate::init::InitArgs;
 
 /// One agent, on one machine, for every Buildkite job, just in time.
 #[derive(Debug, Parser)]
@@ -23,6 +24,20 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run: watch the queues, make a machine for each job, remove it when the job ends
+    Run,
+    /// Run a real pipeline on this machine, against a Buildkite of our own; no account needed
+    Demo(Demo),
+    /// Write a first configuration, by asking or by flags
+    Init(InitArgs),
+    /// Look at everything that a run needs, and say what is wrong and what to do
+    Doctor(Doctor),
+    /// Show what the Jitney that runs has in hand, and why jobs wait
+    Status(Status),
+    /// Tell one job's story: what was decided, when, why, and what it waits for
+    Explain(Explain),
+    /// Take nothing new; machines that run go on
+    Drain(Drain),
     /// Say what is wrong with a configuration, and where
     CheckConfig(CheckConfig),
     /// Show what would be made where for some tags, or for each step of a pipeline
@@ -40,6 +55,53 @@ pub(super) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Demo {
+    /// Keep the sandbox's page open after the end, until Ctrl-C
+    #[arg(long)]
+    pub(super) keep: bool,
+    /// Where to serve the sandbox
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(super) listen: SocketAddr,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Status {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Explain {
+    /// The job's id, the beginning of it, or the link to it
+    #[arg(value_name = "JOB")]
+    pub(super) job: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Drain {
+    /// Take jobs again
+    #[arg(long, conflicts_with = "wait")]
+    pub(super) resume: bool,
+    /// Return only when nothing is left
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -79,7 +141,7 @@ pub(super) struct Plan {
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Sandbox {
     /// Where to serve
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8790")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8910")]
     pub(super) listen: SocketAddr,
     /// The cluster's agent token
     #[arg(long, value_name = "TOKEN", default_value = "bkct_sandbox")]
@@ -99,7 +161,7 @@ pub(super) enum SandboxPart {
     /// Serve machines for the http backend: instant, and their agents are played
     Machines {
         /// Where to serve
-        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8791")]
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8911")]
         listen: SocketAddr,
         /// What callers have to send as `Authorization: Bearer`
         #[arg(long, value_name = "TOKEN")]

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{Context, Exit, Failure};
+use crate::assembly::Place;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::host::Host;
 
@@ -38,4 +40,21 @@ pub(crate) fn config(context: &Context<'_>) -> Result<(PathBuf, Config), Failure
 
 pub(crate) fn host() -> Result<Host, Failure> {
     Host::measure().map_err(|error| Failure::new(Exit::Failed, error.to_string()))
+}
+
+/// Where we are; guests are this very program.
+pub(crate) fn place(context: &Context<'_>) -> Result<Place, Failure> {
+    Ok(Place {
+        environment: context.environment.clone(),
+        host: host()?,
+        guest_exe: own_program()?,
+        guest_args: vec!["guest".into()],
+        clock: Clock::of_process(),
+    })
+}
+
+/// This very program.
+pub(crate) fn own_program() -> Result<PathBuf, Failure> {
+    let words = "failed to find this program's own file; start it by its full path";
+    std::env::current_exe().map_err(|error| Failure::new(Exit::Failed, format!("{words}: {error}")))
 }

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::answer::show;
 use super::arguments::{Sandbox, SandboxPart};
 use super::{Answer, Context, Exit, Failure, runtime};
-use crate::clock::{Clock, to_jiff};
+use crate::clock::process_now;
 
 pub(super) fn sandbox(asked: Sandbox, context: &Context<'_>) -> Result<Answer, Failure> {
     match asked.part {
@@ -111,7 +111,7 @@ async fn serve_machines(listen: SocketAddr, token: Option<String>) -> Result<Ans
         listener,
         token: token.map(Into::into),
         faults: machines::Faults::default(),
-        now: || to_jiff(Clock::start().now()),
+        now: process_now,
     };
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, error.to_string());
     let machines = machines::serve(options).map_err(|error| failed(&error))?;

@@ -1,0 +1,48 @@
+//! `run`: the program itself, until it is told to stop; here only how its end becomes an exit
+//! code.
+
+use super::{Answer, Context, Exit, Failure, configuration, runtime};
+use crate::service::Error;
+use crate::{assembly, journal, log, run, service};
+
+pub(super) fn serve(context: &Context<'_>) -> Result<Answer, Failure> {
+    let (file, config) = configuration::config(context)?;
+    let place = configuration::place(context)?;
+    log::init(&config.log);
+    match runtime()?.block_on(service::serve(&file, config, place)) {
+        Ok(()) => Ok(Answer::ok("")),
+        Err(Error::Config(error)) => Err(error.into()),
+        Err(error) => {
+            let words = format!("{}: {error}", file.display());
+            Err(Failure::new(exit(&error), words))
+        }
+    }
+}
+
+/// Refused is what another start cannot heal: systemd does not try one then.
+fn exit(error: &Error) -> Exit {
+    match error {
+        Error::Config(_)
+        | Error::Assembly(
+            assembly::Error::Unbuilt(_)
+            | assembly::Error::NoStateDir(_)
+            | assembly::Error::Client(_)
+            | assembly::Error::Backend { .. },
+        )
+        | Error::Run(
+            run::Error::Journal(journal::Error::Newer { .. })
+            | run::Error::Unauthorized { .. }
+            | run::Error::Unclustered { .. }
+            | run::Error::NoJobTokens { .. }
+            | run::Error::NoQueue { .. }
+            | run::Error::Endpoint { .. },
+        ) => Exit::Refused,
+        Error::Signals(_)
+        | Error::Assembly(assembly::Error::Listen { .. })
+        | Error::Run(
+            run::Error::Journal(journal::Error::Unusable { .. } | journal::Error::InUse { .. })
+            | run::Error::NoStack { .. }
+            | run::Error::Bug { .. },
+        ) => Exit::Failed,
+    }
+}

@@ -1,0 +1,119 @@
+//! The checks that ask Buildkite: one call, from which most can be told. It registers nothing.
+
+use std::time::Duration;
+
+use buildkite::{Error, Probe, Remedy};
+use jiff::Timestamp;
+
+use super::{Finding, Patient};
+use crate::assembly;
+use crate::clock::process_now;
+use crate::config::server::JobTokens;
+
+/// Leases and tokens are counted in minutes; a clock that is off by more than this is not kept.
+const SKEW_MOST: Duration = Duration::from_secs(5);
+/// Beyond this every job waits noticeably for the network alone.
+const SLOW: Duration = Duration::from_millis(500);
+
+pub(super) async fn all(patient: Patient<'_>) -> Vec<Finding> {
+    let endpoint = &patient.config.buildkite.endpoint;
+    let var = |name: &str| patient.place.environment.get(name).cloned();
+    let client = match assembly::client(patient.config, &var) {
+        Ok(client) => client,
+        Err(error) => {
+            let remedy = "correct what it names, in the configuration or the environment";
+            return vec![Finding::wrong("Buildkite", error.to_string(), remedy)];
+        }
+    };
+    match client.probe().await {
+        Ok(probe) => {
+            let mut findings = vec![reached(endpoint, &probe), token(&probe)];
+            findings.extend(probe.server_time.map(|server| clock(server, process_now())));
+            findings.push(job_tokens(patient.config.buildkite.job_tokens));
+            findings
+        }
+        Err(error) => vec![refused(endpoint, &error)],
+    }
+}
+
+fn reached(endpoint: &str, probe: &Probe) -> Finding {
+    let found = format!("{endpoint} answers in {} ms", probe.round_trip.as_millis());
+    if probe.round_trip <= SLOW {
+        return Finding::ok("Buildkite", found);
+    }
+    let remedy = "each job waits several such times before its machine is made; look at the network, the proxy and the resolver";
+    Finding::warning("Buildkite", found, remedy)
+}
+
+fn token(probe: &Probe) -> Finding {
+    let identity = &probe.identity;
+    let organization = &identity.organization_slug;
+    if identity.cluster_uuid.is_empty() {
+        return Finding::wrong(
+            "token",
+            format!("belongs to no cluster of {organization}, and only clusters have stacks"),
+            "make an agent token in a cluster (Buildkite: Agents, the cluster, Agent tokens) and use that one",
+        );
+    }
+    let cluster = if identity.cluster_name.is_empty() {
+        identity.cluster_uuid.clone()
+    } else {
+        format!("{} ({})", identity.cluster_name, identity.cluster_uuid)
+    };
+    Finding::ok("token", format!("is of organisation {organization}, cluster {cluster}"))
+}
+
+fn clock(server: Timestamp, now: Timestamp) -> Finding {
+    let (off, word) = if now >= server {
+        (now.duration_since(server), "ahead of")
+    } else {
+        (server.duration_since(now), "behind")
+    };
+    let off = Duration::try_from(off).unwrap_or_default();
+    if off <= SKEW_MOST {
+        return Finding::ok("clock", "agrees with Buildkite's");
+    }
+    let found = format!("this host's is {} s {word} Buildkite's", off.as_secs());
+    let remedy = "let the host keep the time (chrony, systemd-timesyncd); Jitney works meanwhile, and shows times that are off by as much";
+    Finding::warning("clock", found, remedy)
+}
+
+/// Only a registered stack can ask, and registering one would change something.
+fn job_tokens(wanted: JobTokens) -> Finding {
+    match wanted {
+        JobTokens::Required => Finding::ok(
+            "job tokens",
+            "are required; only a registered stack can ask for one, so `jitney run` does, and refuses to start without",
+        ),
+        JobTokens::Optional => Finding::warning(
+            "job tokens",
+            "are optional: where Buildkite issues none, every machine gets the cluster's own token",
+            "set buildkite.job_tokens: required, if your organisation has them",
+        ),
+    }
+}
+
+fn refused(endpoint: &str, error: &Error) -> Finding {
+    match error.remedy {
+        Remedy::Unauthorized => Finding::wrong(
+            "token",
+            format!("{endpoint} does not know it: {}", error.message),
+            "set buildkite.token (or token_file) to an agent token of the cluster; a revoked one and a mistyped one look the same",
+        ),
+        Remedy::Forbidden => Finding::wrong(
+            "token",
+            format!("{endpoint} refuses it: {}", error.message),
+            "ask an administrator of the organisation what the token may do",
+        ),
+        Remedy::Retry | Remedy::Unknown => Finding::wrong(
+            "Buildkite",
+            format!("{endpoint} cannot be reached: {}", error.message),
+            "check the address, the resolver, the firewall and HTTPS_PROXY; `jitney run` keeps trying",
+        ),
+        Remedy::Never | Remedy::Gone => Finding::wrong(
+            "Buildkite",
+            format!("what answers at {endpoint} is not the agent API: {}", error.message),
+            "check buildkite.endpoint; usually it is https://agent.buildkite.com/v3",
+        ),
+    }
+}

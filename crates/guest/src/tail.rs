@@ -11,6 +11,8 @@ const LONGEST_LINE: usize = 4 << 10;
 /// What a line told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
+    /// The agent asks Buildkite for a session, and cannot have a job before it has one.
+    Registering,
     /// The agent has registered.
     Registered,
     /// The agent has told Buildkite how its job ended and has nothing left to do.
@@ -63,6 +65,8 @@ impl Tail {
 fn sign_of(line: &str) -> Option<Sign> {
     if line.contains("Successfully registered agent") {
         Some(Sign::Registered)
+    } else if line.contains("Registering agent with Buildkite") {
+        Some(Sign::Registering)
     } else if line.contains("Finished job") {
         Some(Sign::JobFinished)
     } else {
@@ -82,6 +86,7 @@ mod tests {
         assert_eq!(tail.push(new.as_bytes()), [Sign::Registered]);
         assert_eq!(tail.push(old.as_bytes()), [], "the line is not complete yet");
         assert_eq!(tail.push(b"\n"), [Sign::Registered]);
+        assert_eq!(tail.push(b"Registering agent with Buildkite...\n"), [Sign::Registering]);
         assert_eq!(tail.push(b"INFO Finished job at https://x\n"), [Sign::JobFinished]);
         assert_eq!(tail.push(b"INFO Finished job 0199\nother\n"), [Sign::JobFinished]);
     }

@@ -20,6 +20,9 @@ use crate::tail::{Sign, Tail};
 /// Between the agent's two SIGTERMs: the first means "finish your job", the second "now". Two at
 /// once would be one.
 const BETWEEN_TERMS: Duration = Duration::from_millis(100);
+/// For an agent that has no session yet: there is no job that would want its grace, and old agents
+/// try for minutes, deaf to signals.
+const GRACE_WITHOUT_JOB: Duration = Duration::from_secs(2);
 /// How much of the agent's log is read at once.
 const CHUNK: usize = 16 << 10;
 
@@ -56,6 +59,8 @@ pub(crate) struct Watch<'a> {
     timer: OwnedFd,
     stopping: Stopping,
     nudged: bool,
+    /// Its log says so; where the log says nothing, it may have a job.
+    jobless: bool,
     log_open: bool,
 }
 
@@ -70,8 +75,20 @@ impl<'a> Watch<'a> {
     ) -> rustix::io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
-        let (stopping, nudged, log_open) = (Stopping::No, false, true);
-        Ok(Self { signals, agent, log, tail, deadline, grace, timer, stopping, nudged, log_open })
+        let (stopping, nudged, jobless, log_open) = (Stopping::No, false, false, true);
+        Ok(Self {
+            signals,
+            agent,
+            log,
+            tail,
+            deadline,
+            grace,
+            timer,
+            stopping,
+            nudged,
+            jobless,
+            log_open,
+        })
     }
 
     /// Returns why the agent is gone. `registered` is called when its log says that it has.
@@ -115,7 +132,8 @@ impl<'a> Watch<'a> {
         self.signal(Signal::TERM);
         let now = clock::since_boot();
         let again_at = if self.nudged { now } else { now + BETWEEN_TERMS };
-        self.stopping = Stopping::Asked { cause, again_at, kill_at: now + self.grace };
+        let grace = if self.jobless { self.grace.min(GRACE_WITHOUT_JOB) } else { self.grace };
+        self.stopping = Stopping::Asked { cause, again_at, kill_at: now + grace };
     }
 
     /// An agent whose job has finished may linger until its next ping; one SIGTERM ends that, and
@@ -183,7 +201,11 @@ impl<'a> Watch<'a> {
             self.log_open = count > 0;
             for sign in self.tail.push(&bytes[..count]) {
                 match sign {
-                    Sign::Registered => registered(),
+                    Sign::Registering => self.jobless = true,
+                    Sign::Registered => {
+                        self.jobless = false;
+                        registered();
+                    }
                     Sign::JobFinished => self.nudge(),
                 }
             }

@@ -5,11 +5,11 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use guest::report::TokenBy;
 use tokio::process::Command;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::Options;
@@ -71,13 +71,13 @@ impl Agents {
     /// The agent to start, or why there is none.
     pub(super) async fn fit(&self, options: &Options) -> Result<Found, Error> {
         let (path, seal) = find(options)?;
-        if let Some((known, found)) = &*self.known.lock().expect("no panic under this lock")
-            && *known == seal
-        {
+        // Held while the agent is asked, so that of many creates at once one asks.
+        let mut known = self.known.lock().await;
+        if let Some((_, found)) = known.as_ref().filter(|(of, _)| *of == seal) {
             return Ok(found.clone());
         }
         let found = ask(path, options).await?;
-        *self.known.lock().expect("no panic under this lock") = Some((seal, found.clone()));
+        *known = Some((seal, found.clone()));
         Ok(found)
     }
 }

@@ -84,7 +84,11 @@ fn bury(inner: &Inner, place: &Place, report: &mut Report) -> io::Result<()> {
         log_tail: String::new(),
         usage: Usage::default(),
     });
-    write_json(&place.report(), report)
+    if let Err(error) = write_json(&place.report(), report) {
+        // On a full disk, say. It is over all the same, and is written down when there is room.
+        tracing::warn!(%error, "cannot write the last report in {}", place.dir().display());
+    }
+    Ok(())
 }
 
 fn end_of(ended: Ended) -> MachineEnd {

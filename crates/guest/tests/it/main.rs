@@ -200,6 +200,16 @@ fn the_deadline_ends_an_agent_that_ignores_signals() {
 }
 
 #[test]
+fn an_agent_without_a_session_has_no_job_to_wait_for() {
+    let mut machine = Machine::new(
+        "trap '' TERM; echo 'Registering agent with Buildkite...'; while :; do sleep 0.01; done",
+    );
+    machine.orders.lifetime_s = Some(1);
+    machine.orders.grace_s = 600;
+    assert_eq!(machine.run(), Cause::Deadline);
+}
+
+#[test]
 fn an_agent_killed_by_others_is_told_from_one_that_we_killed() {
     let machine = Machine::new("kill -KILL $$");
     assert_eq!(machine.run(), Cause::Signaled { signal: 9 });

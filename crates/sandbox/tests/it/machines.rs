@@ -381,3 +381,12 @@ async fn the_service_passes_the_suite_of_all_backends() {
     let Rig { machines, api, .. } = Rig::with(&[("PLAY_SECONDS", "3600")], json!({})).await;
     conformance::run(&Place { machines, api }).await;
 }
+
+#[test]
+fn every_fault_is_documented() {
+    let page = include_str!("../../../../docs/sandbox.md");
+    let faults = serde_json::to_value(Faults::default()).unwrap();
+    for name in faults.as_object().unwrap().keys() {
+        assert!(page.contains(&format!("`{name}`")), "docs/sandbox.md lacks the fault {name}");
+    }
+}

@@ -1,6 +1,5 @@
 //! Calls to Buildkite that are made for many jobs at once: who is in the next one, and when.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Round;
@@ -9,44 +8,50 @@ use crate::{Action, Event, JobId, QueueKey, QueueSeen, Timestamp};
 /// What the round has gathered for each queue.
 #[derive(Default)]
 pub(super) struct Calls {
-    queues: BTreeMap<QueueKey, Gathered>,
+    /// In the order of their keys.
+    queues: Vec<(QueueKey, Gathered)>,
 }
 
 #[derive(Default)]
 struct Gathered {
-    ask: BTreeMap<JobId, Due>,
-    reserve: BTreeMap<JobId, Due>,
+    ask: Vec<Due>,
+    reserve: Vec<Due>,
     /// The intents of jobs that are reserved for the first time.
     taken: Vec<Event>,
     mint: Vec<(JobId, u32)>,
 }
 
 /// A job's place in a call: due at one moment, welcome in an earlier call from another.
+/// The same job may have several; the soonest counts.
 #[derive(Clone, Copy)]
 struct Due {
+    job: JobId,
     at: Timestamp,
     from: Timestamp,
 }
 
 impl Calls {
     fn of(&mut self, queue: &QueueKey) -> &mut Gathered {
-        if !self.queues.contains_key(queue) {
-            self.queues.insert(queue.clone(), Gathered::default());
-        }
-        self.queues.get_mut(queue).expect("inserted above")
+        let index = match self.queues.binary_search_by(|(key, _)| key.cmp(queue)) {
+            Ok(index) => index,
+            Err(index) => {
+                self.queues.insert(index, (queue.clone(), Gathered::default()));
+                index
+            }
+        };
+        &mut self.queues[index].1
     }
 }
 
 impl Round<'_> {
     /// Ask about the job at `at`; in an earlier call, if one is made within `early` of that.
     pub(super) fn ask(&mut self, queue: &QueueKey, job: JobId, at: Timestamp, early: Duration) {
-        let due = Due { at, from: at.minus(early) };
-        sooner(&mut self.calls.of(queue).ask, job, due);
+        self.calls.of(queue).ask.push(Due { job, at, from: at.minus(early) });
     }
 
     /// Reserve the job, or extend its lease, at `at`; with others from `from` on.
     pub(super) fn reserve(&mut self, queue: &QueueKey, job: JobId, at: Timestamp, from: Timestamp) {
-        sooner(&mut self.calls.of(queue).reserve, job, Due { at, from });
+        self.calls.of(queue).reserve.push(Due { job, at, from });
     }
 
     /// Reserve a job for the first time, now; `taken` is in the journal before.
@@ -54,7 +59,7 @@ impl Round<'_> {
         let (at, from) = (self.now, self.now);
         let gathered = self.calls.of(queue);
         gathered.taken.push(taken);
-        sooner(&mut gathered.reserve, job, Due { at, from });
+        gathered.reserve.push(Due { job, at, from });
     }
 
     pub(super) fn mint(&mut self, queue: &QueueKey, job: JobId, attempt: u32) {
@@ -90,21 +95,16 @@ impl Round<'_> {
     }
 
     /// The jobs of a call that is made now, or nothing if none is due yet.
-    fn ready(&mut self, dues: BTreeMap<JobId, Due>, not_before: Timestamp) -> Option<Vec<JobId>> {
-        let first = dues.values().map(|due| due.at).min()?.max(not_before);
+    fn ready(&mut self, dues: Vec<Due>, not_before: Timestamp) -> Option<Vec<JobId>> {
+        let first = dues.iter().map(|due| due.at).min()?.max(not_before);
         if !self.due(first) {
             return None;
         }
         let now = self.now;
-        Some(dues.into_iter().filter(|(_, due)| due.from <= now).map(|(job, _)| job).collect())
+        let welcome = dues.into_iter().filter(|due| due.from <= now);
+        let mut jobs: Vec<JobId> = welcome.map(|due| due.job).collect();
+        jobs.sort_unstable();
+        jobs.dedup();
+        Some(jobs)
     }
-}
-
-fn sooner(dues: &mut BTreeMap<JobId, Due>, job: JobId, due: Due) {
-    dues.entry(job)
-        .and_modify(|known| {
-            known.at = known.at.min(due.at);
-            known.from = known.from.min(due.from);
-        })
-        .or_insert(due);
 }

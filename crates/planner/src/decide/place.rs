@@ -25,13 +25,20 @@ impl<'a> Room<'a> {
     /// What live and promised machines leave.
     pub(super) fn of(ledger: &Ledger, seen: &'a Observation, policy: &Policy) -> Self {
         let mut usage = Usage::default();
+        // Thousands of machines share a few queues and backends: summed first, then entered.
+        let mut alike: BTreeMap<(&QueueKey, &BackendName), Amount> = BTreeMap::new();
         for entry in ledger.entries.values() {
             let rules = entry.request.as_ref().map_or(&[][..], |request| &request.policies);
             for attempt in entry.attempts.iter().filter(|attempt| attempt.holds()) {
                 let price = attempt.offer.as_ref().map_or(0, |offer| offer.price_micros_per_hour);
                 let amount = Amount::machine(attempt.cpu, attempt.memory, price);
-                charge(&mut usage, policy, &entry.queue, rules, &attempt.backend, amount);
+                let sum = alike.entry((&entry.queue, &attempt.backend)).or_default();
+                *sum = sum.plus(amount);
+                charge_rules(&mut usage, policy, rules, amount);
             }
+        }
+        for ((queue, backend), amount) in alike {
+            charge(&mut usage, queue, backend, amount);
         }
         let creates = seen
             .backends
@@ -50,24 +57,21 @@ impl<'a> Room<'a> {
         offer: &Offer,
     ) {
         let amount = offer_amount(offer);
-        charge(&mut self.usage, policy, queue, &request.policies, &offer.backend, amount);
+        charge(&mut self.usage, queue, &offer.backend, amount);
+        charge_rules(&mut self.usage, policy, &request.policies, amount);
         if let Some(left) = self.creates.get_mut(&offer.backend) {
             *left = left.saturating_sub(1);
         }
     }
 }
 
-fn charge(
-    usage: &mut Usage,
-    policy: &Policy,
-    queue: &QueueKey,
-    rules: &[usize],
-    backend: &BackendName,
-    amount: Amount,
-) {
+fn charge(usage: &mut Usage, queue: &QueueKey, backend: &BackendName, amount: Amount) {
     usage.add(&Scope::All, amount);
     usage.add(&Scope::Queue(queue.clone()), amount);
     usage.add(&Scope::Backend(backend.clone()), amount);
+}
+
+fn charge_rules(usage: &mut Usage, policy: &Policy, rules: &[usize], amount: Amount) {
     for rule in rules {
         let limited = policy.rules.get(*rule).is_some_and(|rule| rule.limits != Limits::default());
         if limited {
@@ -91,13 +95,16 @@ impl<'a> Round<'a> {
             let words = "the configuration names no backend for the job any more".into();
             return Err(Reason::BackendUnreachable { backend: "none".into(), words });
         };
-        self.shared_limits(queue, request, best)?;
+        let shared = self.shared(queue, request);
+        for (scope, limits) in &shared {
+            self.fits(scope.clone(), limits, offer_amount(best))?;
+        }
         let mut reason = None;
-        for offer in &request.offers {
-            // A dearer or larger offer than the best may be too much where the best is not. That
-            // is no reason to keep others out.
-            let open =
-                self.offer_open(offer).and_then(|()| self.shared_room(queue, request, offer));
+        for (index, offer) in request.offers.iter().enumerate() {
+            let mut open = self.offer_open(offer);
+            if index > 0 {
+                open = open.and_then(|()| self.shared_room(&shared, offer));
+            }
             match open {
                 Ok(()) => return Ok(offer),
                 Err(why) => reason = reason.or(Some(why)),
@@ -106,35 +113,18 @@ impl<'a> Round<'a> {
         Err(reason.expect("there is a best offer, and it was not open"))
     }
 
-    /// The limits that count every offer alike. Where one is reached, it is closed to those who
-    /// come later.
-    fn shared_limits(
-        &mut self,
-        queue: &QueueKey,
-        request: &Request,
-        offer: &Offer,
-    ) -> Result<(), Reason> {
-        for (scope, limits) in self.shared(queue, request) {
-            self.fits(scope, &limits, offer_amount(offer))?;
-        }
-        Ok(())
-    }
-
-    /// The same limits for one offer, closing nothing.
-    fn shared_room(
-        &self,
-        queue: &QueueKey,
-        request: &Request,
-        offer: &Offer,
-    ) -> Result<(), Reason> {
-        for (scope, limits) in self.shared(queue, request) {
-            if let Some(limit) = self.room.usage.broken(&scope, &limits, offer_amount(offer)) {
-                return Err(Reason::Limit { scope, limit: limit.into() });
+    /// A dearer or larger offer than the best may be too much where the best is not. That is no
+    /// reason to keep others out, so it closes nothing.
+    fn shared_room(&self, shared: &[(Scope, Limits)], offer: &Offer) -> Result<(), Reason> {
+        for (scope, limits) in shared {
+            if let Some(limit) = self.room.usage.broken(scope, limits, offer_amount(offer)) {
+                return Err(Reason::Limit { scope: scope.clone(), limit: limit.into() });
             }
         }
         Ok(())
     }
 
+    /// The limits that count every offer alike.
     fn shared(&self, queue: &QueueKey, request: &Request) -> Vec<(Scope, Limits)> {
         let policy = self.policy;
         let mut shared = vec![(Scope::All, policy.limits)];
@@ -146,10 +136,10 @@ impl<'a> Round<'a> {
                 shared.push((Scope::Policy(*index), rule.limits));
             }
         }
-        shared.retain(|(_, limits)| *limits != Limits::default());
         shared
     }
 
+    /// Whether one more fits. A limit that it does not fit into is closed to those who come later.
     fn fits(&mut self, scope: Scope, limits: &Limits, more: Amount) -> Result<(), Reason> {
         let broken = self.room.usage.broken(&scope, limits, more);
         let closed = self.room.closed.contains(&scope);

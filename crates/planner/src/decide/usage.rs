@@ -23,7 +23,7 @@ impl Amount {
         }
     }
 
-    const fn plus(self, other: Self) -> Self {
+    pub(super) const fn plus(self, other: Self) -> Self {
         Self {
             machines: self.machines.saturating_add(other.machines),
             cpu: self.cpu.saturating_add(other.cpu),

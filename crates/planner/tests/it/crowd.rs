@@ -28,7 +28,7 @@ fn ago(seconds: u64) -> Timestamp {
 }
 
 /// How long this thread has been at work.
-fn on_processor() -> Duration {
+pub(crate) fn on_processor() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
     let nanos = told.and_then(|text| text.split(' ').next()?.parse().ok());

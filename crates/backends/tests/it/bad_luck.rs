@@ -369,3 +369,50 @@ async fn the_probe_tells_what_there_is() {
     assert_eq!(probe.agent.expect_err("absent").class, Class::Denied);
     assert!(probe.user.expect("a user is configured").is_err());
 }
+
+#[tokio::test]
+async fn a_creator_killed_between_any_two_steps_is_mended_by_a_repeat() {
+    let mut place = Place::new(STAYS);
+    let machines = place.options.directory.join("machines");
+    // In the order in which a creator writes them.
+    let steps = ["lock", "orders.json", "token", "labels.json"];
+    for done in 0..=steps.len() {
+        let order = unstarted(&mut place).await;
+        let whole = place.machine(&order.name);
+        let aside = machines.join(format!(".new-{}-1-0", order.name));
+        fs::rename(&whole, &aside).expect("rename");
+        for absent in &steps[done..] {
+            fs::remove_file(aside.join(absent)).expect("removed");
+        }
+        let minutes_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let dir = fs::File::open(&aside).expect("a directory");
+        dir.set_modified(minutes_ago).expect("it is ours");
+
+        let backend = place.process();
+        assert!(!aside.exists(), "swept with {done} steps done");
+        backend.create(&order).await.expect("the repeat");
+        let listing = backend.list().await.expect("a listing");
+        assert_eq!(listing.machines.len(), 1, "one machine: {listing:?}");
+        until(&backend, &order.name, "connected", is_up).await;
+        backend.delete(&order.name).await.expect("delete");
+        assert_eq!(fs::read_dir(&machines).expect("machines").count(), 0);
+    }
+}
+
+/// The step at which a remover was killed: before the rename, with some of it gone already.
+#[tokio::test]
+async fn a_remover_killed_half_way_is_followed_by_another() {
+    let place = Place::new("mkdir -p ro/deep; touch ro/deep/file; chmod 500 ro; exit 0");
+    for gone in [&[][..], &["build"], &["build", "plugins", "token"]] {
+        let (name, _) = lived(&place).await;
+        for part in gone {
+            let _ = fs::remove_dir_all(place.machine(&name).join(part));
+        }
+        let backend = place.process();
+        let listing = backend.list().await.expect("a listing");
+        assert!(is_ended(listing.machines.iter().find(|machine| machine.name == name)));
+        backend.delete(&name).await.expect("delete");
+        assert!(!place.machine(&name).exists());
+        let _ = fs::remove_file(place.play(&name));
+    }
+}

@@ -23,6 +23,7 @@ use guest::report::Isolate;
 use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use agents::{OLDEST, Version};
@@ -65,10 +66,14 @@ pub struct Options {
     pub now: fn() -> Timestamp,
 }
 
+/// How many steps that read and write files run at once; more would only wait for the same disk.
+const STEPS: usize = 32;
+
 /// The backend.
 #[derive(Debug)]
 pub struct Process {
     inner: Arc<Inner>,
+    steps: Semaphore,
 }
 
 #[derive(Debug)]
@@ -111,7 +116,8 @@ impl Process {
         make::sweep(&machines);
         let children = Mutex::default();
         let agents = Agents::default();
-        Ok(Self { inner: Arc::new(Inner { options, machines, agents, changes, children }) })
+        let inner = Arc::new(Inner { options, machines, agents, changes, children });
+        Ok(Self { inner, steps: Semaphore::new(STEPS) })
     }
 
     /// What `doctor` wants to know of the host. Changes nothing that stays.
@@ -124,6 +130,7 @@ impl Process {
         &self,
         step: impl FnOnce(&Inner) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        let _turn = self.steps.acquire().await.expect("the semaphore is never closed");
         let inner = Arc::clone(&self.inner);
         let done = tokio::task::spawn_blocking(move || step(&inner)).await;
         done.unwrap_or_else(|error| {
@@ -208,4 +215,27 @@ fn io_error(what: &str, path: &Path, error: &io::Error) -> Error {
         words.push_str("; give Jitney's user the right to write there or set another `directory`");
     }
     Error::new(class, words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(errno: Errno, class: Class, remedy: &str) {
+        let error = io_error("make", Path::new("/x/m"), &io::Error::from(errno));
+        assert_eq!(error.class, class, "{error}");
+        assert!(error.words.starts_with("cannot make /x/m: "), "{error}");
+        assert!(error.words.contains(remedy), "{error}");
+    }
+
+    #[test]
+    fn errors_of_the_file_system_are_classified() {
+        check(Errno::NOSPC, Class::Capacity, "free some space");
+        check(Errno::DQUOT, Class::Capacity, "");
+        check(Errno::ROFS, Class::Capacity, "Read-only");
+        check(Errno::MFILE, Class::Capacity, "Too many open files");
+        check(Errno::ACCESS, Class::Denied, "give Jitney's user the right");
+        check(Errno::PERM, Class::Denied, "another `directory`");
+        check(Errno::IO, Class::Ambiguous, "");
+    }
 }

@@ -31,9 +31,6 @@ pub(super) async fn machine(backend: &Process, name: &str) -> Result<(), Error> 
         let looked = place.clone();
         match backend.aside(move |inner| take(inner, &looked)).await? {
             Held::Gone => return Ok(()),
-            Held::Ours(lock) => {
-                return backend.aside(move |inner| take_apart(inner, &place, lock)).await;
-            }
             Held::Theirs if told => sleep(BETWEEN_LOOKS).await,
             Held::Theirs => match guest_of(&place) {
                 Some(guest) => {
@@ -50,12 +47,13 @@ pub(super) async fn machine(backend: &Process, name: &str) -> Result<(), Error> 
 }
 
 enum Held {
+    /// Nothing is left, or nothing was there.
     Gone,
-    Ours(File),
     /// The guest's, or somebody's who makes or removes this machine.
     Theirs,
 }
 
+/// Takes the machine apart if nobody else has it.
 fn take(inner: &Inner, place: &Place) -> Result<Held, Error> {
     inner.reap();
     let path = labels(place);
@@ -71,7 +69,9 @@ fn take(inner: &Inner, place: &Place) -> Result<Held, Error> {
     }
     let locked = place.open_lock().and_then(|lock| Ok((try_lock(&lock)?, lock)));
     match locked {
-        Ok((true, lock)) if place.is_lock(&lock) => Ok(Held::Ours(lock)),
+        Ok((true, lock)) if place.is_lock(&lock) => {
+            take_apart(inner, place, lock).map(|()| Held::Gone)
+        }
         Ok(_) => Ok(Held::Theirs),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Held::Gone),
         Err(error) => Err(io_error("lock", place.dir(), &error)),

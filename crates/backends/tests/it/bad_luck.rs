@@ -13,7 +13,7 @@ use guest::report::Isolate;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 
-use crate::place::{Place, STAYS, alive_below};
+use crate::place::{Place, STAYS, alive_below, not_tested};
 
 fn is_up(machine: Option<&Machine>) -> bool {
     machine.is_some_and(|machine| machine.phase >= Phase::Connected)
@@ -26,7 +26,7 @@ fn is_ended(machine: Option<&Machine>) -> bool {
 fn is_root(what: &str) -> bool {
     let root = rustix::process::getuid().is_root();
     if !root {
-        eprintln!("NOT TESTED: {what}, which needs root");
+        not_tested(&format!("{what}, which needs root"));
     }
     root
 }

@@ -368,3 +368,20 @@ fn addresses_that_are_none_are_refused_with_words() {
     });
     assert!(error.expect_err("not a header").to_string().contains("line break"));
 }
+
+#[test]
+fn the_examples_in_the_docs_are_of_the_wire() {
+    let docs = include_str!("../../../../docs/http-backend.md");
+    let blocks: Vec<_> =
+        docs.split("```json\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
+    let [list, create, failure] = blocks[..] else { panic!("{} examples", blocks.len()) };
+    let list: ListReply = serde_json::from_str(list.0).expect("the reply to list");
+    let create: CreateRequest = serde_json::from_str(create.0).expect("the body of create");
+    let failure: Failure = serde_json::from_str(failure.0).expect("a failure");
+    assert_eq!(list.machines[0].labels, create.labels);
+    assert_eq!(failure.retry_after_s, Some(30.0));
+    // Nothing that we send is left out of the example.
+    let shown: serde_json::Value = serde_json::from_str(blocks[1].0).expect("JSON");
+    let sent = serde_json::to_value(&create).expect("JSON");
+    assert_eq!(shown, sent);
+}

@@ -93,6 +93,12 @@ pub(crate) fn write_agent(path: &Path, version: &str, then: &str) {
     fs::rename(&fresh, path).expect("it has its name");
 }
 
+/// Says that something is not tested, past the harness, which keeps what passing tests print.
+pub(crate) fn not_tested(what: &str) {
+    let line = format!("NOT TESTED: {what}\n");
+    std::io::stderr().write_all(line.as_bytes()).expect("stderr can be written");
+}
+
 /// Everything alive that was started by a machine below this directory.
 pub(crate) fn alive_below(dir: &Path) -> BTreeMap<i32, String> {
     let entries = fs::read_dir("/proc").expect("/proc");

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use crate::api::Api;
-use crate::place::{Place, STAYS, alive_below};
+use crate::place::{Place, STAYS, alive_below, not_tested};
 
 #[expect(clippy::disallowed_methods, reason = "where the real agents are is told from outside")]
 fn var(name: &str) -> Option<String> {
@@ -27,10 +27,10 @@ fn agents() -> Vec<PathBuf> {
             let found = var(variable).map(PathBuf::from).or_else(|| cached(version));
             if found.is_none() {
                 assert!(var("CI").as_deref() != Some("true"), "no buildkite-agent {version}");
-                eprintln!(
-                    "NOT TESTED: buildkite-agent {version} is not here; run `tools/real-parts \
-                     agents` or set {variable}"
-                );
+                not_tested(&format!(
+                    "buildkite-agent {version} is not here; run `tools/real-parts agents` or set \
+                     {variable}"
+                ));
             }
             found
         },

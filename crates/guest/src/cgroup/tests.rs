@@ -104,15 +104,21 @@ fn a_group_that_cannot_be_made_is_named_and_left_out() {
     assert!(groups.doors().expect("no door to open").is_empty());
 }
 
+/// Past the harness, which keeps what passing tests print.
+fn not_tested(why: &str) {
+    let line = format!("NOT TESTED: a version 2 group that is emptied: {why}\n");
+    io::Write::write_all(&mut io::stderr(), line.as_bytes()).expect("stderr can be written");
+}
+
 #[test]
 fn a_delegated_group_is_emptied_into_one_below_it() {
     let Some((mount, _)) = Layout::read().v2 else {
-        eprintln!("NOT TESTED: a version 2 group that is emptied, there are none here");
+        not_tested("there are none here");
         return;
     };
     let group = mount.join(format!("jitney-test-{}", std::process::id()));
     if fs::create_dir(&group).is_err() {
-        eprintln!("NOT TESTED: a version 2 group that is emptied, which needs root");
+        not_tested("that needs root");
         return;
     }
     let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep");

@@ -9,5 +9,6 @@ mod config_whole;
 mod rules;
 mod rules_links;
 mod shell_journal;
+mod shell_start;
 mod shell_support;
 mod shell_way;

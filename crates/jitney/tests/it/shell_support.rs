@@ -38,6 +38,9 @@ pub(crate) struct World {
     pub(crate) buildkite: String,
     pub(crate) more: String,
     pub(crate) backends: String,
+    pub(crate) queues: String,
+    pub(crate) token: String,
+    pub(crate) listen: String,
     pub(crate) clock: Clock,
 }
 
@@ -82,6 +85,9 @@ impl World {
             buildkite: String::new(),
             more: String::new(),
             backends,
+            queues: "{ default: { backends: [there] } }".into(),
+            token: TOKEN.into(),
+            listen: "127.0.0.1:0".into(),
             clock: Clock::of_process(),
         }
     }
@@ -92,12 +98,14 @@ impl World {
 
     pub(crate) fn yaml(&self) -> String {
         format!(
-            "listen: 127.0.0.1:0\nbuildkite:\n  endpoint: {}\n  token: {TOKEN}\n{}\n\
-             store: {{ journal: {} }}\nqueues: {{ default: {{ backends: [there] }} }}\n\
-             backends:\n  {}\n{}\n",
+            "listen: {}\nbuildkite:\n  endpoint: {}\n  token: {}\n{}\n\
+             store: {{ journal: {} }}\nqueues: {}\nbackends:\n  {}\n{}\n",
+            self.listen,
             self.sandbox.endpoint(),
+            self.token,
             self.buildkite,
             self.journal().display(),
+            self.queues,
             self.backends,
             self.more
         )
@@ -122,13 +130,17 @@ impl World {
 
     /// Starts the program. It may still be on its way up.
     pub(crate) async fn start(&self) -> Program {
+        self.try_start().await.unwrap()
+    }
+
+    pub(crate) async fn try_start(&self) -> Result<Program, assembly::Error> {
         let shutdown = CancellationToken::new();
         let (reload, reloads) = mpsc::channel(1);
         let reins = Reins { shutdown: shutdown.clone(), reloads };
-        let options = assembly::assemble(&self.config(), &self.place(), reins).await.unwrap();
+        let options = assembly::assemble(&self.config(), &self.place(), reins).await?;
         let url = format!("http://{}", options.listener.local_addr().unwrap());
         let task = tokio::spawn(run::run(options));
-        Program { url, http: self.http.clone(), shutdown, reload, task }
+        Ok(Program { url, http: self.http.clone(), shutdown, reload, task })
     }
 
     /// A build of a pipeline, and its jobs.

@@ -13,7 +13,7 @@ use jitney::host::Host;
 use jitney::journal::Closed;
 use jitney::run::{self, Error};
 use jitney::settings::Settings;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use sandbox::engine::{Engine, Job, NewBuild, NewStep};
 use sandbox::machines::{self, Faults, Machines};
 use sandbox::{Options, Sandbox, pipeline};
@@ -198,6 +198,33 @@ impl Program {
     pub(crate) async fn get(&self, path: &str) -> (StatusCode, String) {
         let reply = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();
         (reply.status(), reply.text().await.unwrap())
+    }
+
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (StatusCode, String) {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let reply = request.send().await.unwrap();
+        (reply.status(), reply.text().await.unwrap())
+    }
+
+    pub(crate) async fn send(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> StatusCode {
+        let mut request = self.http.post(format!("{}{path}", self.url)).body(body.to_owned());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap().status()
     }
 
     pub(crate) async fn status(&self) -> Snapshot {

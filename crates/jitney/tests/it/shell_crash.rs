@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::shell_support::World;
 
 fn ran_once(job: &Job) -> bool {
-    let starts = job.events.iter().filter(|event| matches!(event.kind, EventKind::Started { .. }));
+    let starts = job.events.iter().filter(|event| matches!(event.kind, EventKind::Started));
     job.state == State::Finished && job.outcome.is_success() && starts.count() == 1
 }
 

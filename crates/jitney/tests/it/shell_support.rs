@@ -1,6 +1,8 @@
 //! What the shell's tests share: a sandbox, machines that play agents in a service beside it, and
 //! the program run within the test, as `jitney run` runs it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use jitney::api::{Explained, Readiness, Snapshot};
 use jitney::assembly::{self, Place, Reins};
 use jitney::clock::{Clock, process_now};
-use jitney::config::Config;
+use jitney::config::{Config, process_environment};
 use jitney::host::Host;
 use jitney::journal::Closed;
 use jitney::run::{self, Error};
@@ -112,9 +114,11 @@ impl World {
     }
 
     pub(crate) fn place(&self) -> Place {
-        let keep = ["PATH", "HOME"];
+        let kept = ["PATH", "HOME"].into_iter();
+        let environment =
+            kept.filter_map(|name| Some((name.to_owned(), process_environment(name)?)));
         Place {
-            environment: std::env::vars().filter(|(name, _)| keep.contains(&&**name)).collect(),
+            environment: environment.collect(),
             host: Host { cpu_millis: 64_000, memory_bytes: 256 << 30, arch: None, root: false },
             guest_exe: env!("CARGO_BIN_EXE_jitney").into(),
             guest_args: vec!["guest".into()],
@@ -180,11 +184,6 @@ impl World {
 
     pub(crate) async fn counters(&self) -> Counters {
         let url = format!("http://{}/_machines/counters", self.machines.address());
-        self.http.get(url).send().await.unwrap().json().await.unwrap()
-    }
-
-    pub(crate) async fn log(&self) -> serde_json::Value {
-        let url = format!("http://{}/_machines/log", self.machines.address());
         self.http.get(url).send().await.unwrap().json().await.unwrap()
     }
 

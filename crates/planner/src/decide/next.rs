@@ -91,7 +91,7 @@ impl Round<'_> {
     /// Sends the very same request again.
     fn repeat(&mut self, entry: &Entry, attempt: &Attempt) {
         let (Some(request), Some(offer)) = (&entry.request, &attempt.offer) else { return };
-        if self.standstill(&entry.queue).is_none() {
+        if self.standstill(&entry.queue).is_none() && self.room.take_create(&offer.backend) {
             self.create(entry, request, offer, attempt.number);
         }
     }

@@ -59,9 +59,16 @@ impl<'a> Room<'a> {
         let amount = offer_amount(offer);
         charge(&mut self.usage, queue, &offer.backend, amount);
         charge_rules(&mut self.usage, policy, &request.policies, amount);
-        if let Some(left) = self.creates.get_mut(&offer.backend) {
-            *left = left.saturating_sub(1);
-        }
+        self.take_create(&offer.backend);
+    }
+
+    /// Uses up one create of a backend's budget; false where none is left. A repeated create is
+    /// one more call too.
+    pub(super) fn take_create(&mut self, backend: &BackendName) -> bool {
+        let Some(left) = self.creates.get_mut(backend) else { return true };
+        let any = *left > 0;
+        *left = left.saturating_sub(1);
+        any
     }
 }
 

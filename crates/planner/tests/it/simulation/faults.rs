@@ -45,11 +45,12 @@ pub(crate) enum Kind {
     CrashLoop,
     LostJournal,
     JournalFull,
+    Drained,
     Frozen,
     TwoInstallations,
 }
 
-pub(crate) const KINDS: [Kind; 36] = [
+pub(crate) const KINDS: [Kind; 37] = [
     Kind::LostBefore,
     Kind::LostAfter,
     Kind::ServerError,
@@ -84,6 +85,7 @@ pub(crate) const KINDS: [Kind; 36] = [
     Kind::CrashLoop,
     Kind::LostJournal,
     Kind::JournalFull,
+    Kind::Drained,
     Kind::Frozen,
     Kind::TwoInstallations,
 ];

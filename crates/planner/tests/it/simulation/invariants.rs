@@ -29,8 +29,8 @@ pub(crate) enum Promise {
     G8,
     /// Calls and rounds are bounded.
     Bounded,
-    /// Nothing new is begun while it cannot be written down.
-    Journal,
+    /// Nothing new is begun where it must not be: a full journal, a paused queue, a drain.
+    Standstill,
     /// In calm everything comes to its end.
     End,
 }
@@ -210,25 +210,32 @@ impl Sim<'_> {
         }
     }
 
-    /// Whether something new is begun that cannot be written down.
+    /// Whether something new is begun that must not be: it cannot be written down, the operator or
+    /// the queue's owner does not want it.
     pub(crate) fn check_begun(&mut self, index: usize, event: &Event) {
         let shell = &self.shells[index];
-        if !shell.seen.journal_full {
-            return;
-        }
         let entry = shell.ledger.entry(event.job());
         let known = |number: u32| {
             entry.is_some_and(|entry| entry.attempts.iter().any(|known| known.number == number))
         };
-        let new = if let Event::CreateIntended { attempt, .. } = event {
-            !known(*attempt)
-        } else {
-            matches!(event, Event::Taken { .. })
+        let (queue, taken) = match (event, entry) {
+            (Event::Taken { row, .. }, _) => (&row.queue, true),
+            (Event::CreateIntended { attempt, .. }, Some(entry)) if !known(*attempt) => {
+                (&entry.queue, false)
+            }
+            _ => return,
         };
-        if new {
-            let text = format!("begun while the journal is full: {event:?}");
-            self.broke(Promise::Journal, Some(event.job()), text);
-        }
+        let paused = shell.seen.queues.get(queue).is_some_and(|queue| queue.paused);
+        let why = if shell.seen.journal_full {
+            "while the journal is full"
+        } else if paused {
+            "in a paused queue"
+        } else if taken && shell.seen.draining {
+            "while all is drained"
+        } else {
+            return;
+        };
+        self.broke(Promise::Standstill, Some(event.job()), format!("begun {why}: {event:?}"));
     }
 
     /// No storm of calls about one thing.

@@ -232,7 +232,44 @@ fn beginning_something_while_the_journal_is_full_is_caught() {
         let seen = Observation { journal_full: false, ..seen.clone() };
         decide(ledger, &seen, policy, now)
     });
-    assert_eq!(promise, Promise::Journal);
+    assert_eq!(promise, Promise::Standstill);
+}
+
+#[test]
+fn starting_in_a_paused_queue_is_caught() {
+    let promise = caught(&[Kind::Pauses], |ledger, seen, policy, now| {
+        let mut seen = seen.clone();
+        for queue in seen.queues.values_mut() {
+            queue.paused = false;
+        }
+        decide(ledger, &seen, policy, now)
+    });
+    assert_eq!(promise, Promise::Standstill);
+}
+
+#[test]
+fn taking_jobs_while_all_is_drained_is_caught() {
+    let promise = caught(&[Kind::Drained], |ledger, seen, policy, now| {
+        let seen = Observation { draining: false, ..seen.clone() };
+        decide(ledger, &seen, policy, now)
+    });
+    assert_eq!(promise, Promise::Standstill);
+}
+
+#[test]
+fn creating_faster_than_the_backend_takes_it_is_caught() {
+    let promise = caught(&[Kind::Capacity, Kind::Quota], |ledger, seen, policy, now| {
+        let mut seen = seen.clone();
+        for backend in seen.backends.values_mut() {
+            backend.creates_left = None;
+        }
+        let mut plan = decide(ledger, &seen, policy, now);
+        for create in creates(&mut plan) {
+            create.offer.backend = BackendName::new("vms");
+        }
+        plan
+    });
+    assert_eq!(promise, Promise::Bounded);
 }
 
 #[test]

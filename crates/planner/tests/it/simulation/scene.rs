@@ -222,6 +222,7 @@ impl Sim<'_> {
             (Kind::BuildkiteOutage, Window::Buildkite),
             (Kind::BackendOutage, Window::Backend),
             (Kind::JournalFull, Window::Journal),
+            (Kind::Drained, Window::Drain),
         ];
         for (kind, window) in windows {
             if self.faults.has(kind) {

@@ -15,6 +15,7 @@ use super::backends::Order;
 use super::buildkite::Token;
 use super::calls::{Call, Key, keys_of, without};
 use super::faults::{Kind, Point};
+use super::invariants::Promise;
 use super::world::{Happening, Sim, ToShell};
 
 #[derive(Debug)]
@@ -92,7 +93,7 @@ impl Shell {
 
 impl Sim<'_> {
     pub(crate) fn start_shell(&mut self, index: usize) {
-        let (now, full) = (self.now, self.journal_is_full);
+        let (now, full, draining) = (self.now, self.journal_is_full, self.is_draining);
         let shell = &mut self.shells[index];
         shell.alive = true;
         shell.restarting = false;
@@ -107,6 +108,7 @@ impl Sim<'_> {
             started_at: now,
             buildkite: BuildkiteSeen { failing_since: Some(now), reachable_since: now },
             journal_full: full,
+            draining,
             ..Observation::default()
         };
         // What was under way when the last life ended has an outcome that nobody knows.
@@ -200,6 +202,16 @@ impl Sim<'_> {
                 shell.journal.append(&mut shell.unwritten);
             }
             if shell.alive {
+                self.want_round(index, self.now);
+            }
+        }
+    }
+
+    pub(crate) fn drain(&mut self, draining: bool) {
+        self.is_draining = draining;
+        for index in 0..self.shells.len() {
+            self.shells[index].seen.draining = draining;
+            if self.shells[index].alive {
                 self.want_round(index, self.now);
             }
         }
@@ -330,16 +342,22 @@ impl Sim<'_> {
         if attempt != create.attempt || told.expires_at <= self.now {
             return None;
         }
+        let over = create.offer.backend.as_str() == PACED && shell.allowance.1 == 0;
         if create.offer.backend.as_str() == PACED {
             shell.allowance.1 = shell.allowance.1.saturating_sub(1);
         }
-        Some(Order {
+        let order = Order {
             create: create.clone(),
             dispatch: shell.seen.dispatch.clone(),
             instance: shell.instance.clone(),
             token,
             epoch: shell.epoch,
-        })
+        };
+        if over {
+            let text = format!("{} is sent above the rate of {PACED}", create.name);
+            self.broke(Promise::Bounded, Some(create.job), text);
+        }
+        Some(order)
     }
 
     fn not_sent(&mut self, index: usize, job: JobId, attempt: u32) {

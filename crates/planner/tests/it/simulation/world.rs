@@ -60,6 +60,8 @@ pub(crate) enum Window {
     Buildkite,
     Backend,
     Journal,
+    /// The operator wants nothing new to be taken.
+    Drain,
 }
 
 #[derive(Clone, Debug)]
@@ -91,6 +93,7 @@ pub(crate) struct Sim<'d> {
     pub(crate) decide: &'d mut Decide<'d>,
     pub(crate) calm_since: Option<Timestamp>,
     pub(crate) journal_is_full: bool,
+    pub(crate) is_draining: bool,
 }
 
 impl<'d> Sim<'d> {
@@ -122,6 +125,7 @@ impl<'d> Sim<'d> {
             decide,
             calm_since: None,
             journal_is_full: false,
+            is_draining: false,
         }
     }
 
@@ -317,6 +321,7 @@ impl<'d> Sim<'d> {
             }
             Window::Backend => self.faults.backend_down.clear(),
             Window::Journal => self.journal_takes_writes(!open),
+            Window::Drain => self.drain(open),
         }
         self.tell(None, || format!("{window:?} is out: {open}"));
     }
@@ -328,6 +333,7 @@ impl<'d> Sim<'d> {
         self.calm_since = Some(self.now);
         self.buildkite.paused.clear();
         self.journal_takes_writes(true);
+        self.drain(false);
         for shell in self.shells.iter_mut().skip(1) {
             shell.alive = false;
         }

@@ -22,6 +22,7 @@ mod walks;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::fmt;
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -70,7 +71,6 @@ pub enum Hook {
 }
 
 /// The whole state of the server. See the modules for its calls.
-#[derive(Debug)]
 pub struct Engine {
     settings: Settings,
     pub quirks: Quirks,
@@ -92,6 +92,16 @@ pub struct Engine {
     due: BinaryHeap<Reverse<(Timestamp, u64, timers::Due)>>,
     hooks: Vec<Hook>,
     sequence: u64,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("settings", &self.settings)
+            .field("builds", &self.builds.len())
+            .field("jobs", &self.jobs.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Engine {

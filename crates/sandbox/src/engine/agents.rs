@@ -2,8 +2,10 @@
 //! What the job then does is in `run`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
+use secrecy::SecretString;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -60,15 +62,21 @@ pub struct NewAgent {
 pub struct Registered {
     pub id: Uuid,
     pub name: String,
-    pub session_token: String,
+    pub session_token: SecretString,
 }
 
-/// A job in an agent's hands.
-#[derive(Clone, Debug)]
+/// A job in an agent's hands. Its variables may hold secrets of the pipeline.
+#[derive(Clone)]
 pub struct Acquired {
     pub job: Uuid,
-    pub token: String,
+    pub token: SecretString,
     pub env: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Acquired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquired").field("job", &self.job).finish_non_exhaustive()
+    }
 }
 
 impl Engine {
@@ -115,7 +123,7 @@ impl Engine {
         );
         self.tokens.insert(session_token.clone(), Credential::Session { agent: id });
         self.due_at(now + self.settings.timing.lost_after, Due::AgentLost(id));
-        Ok(Registered { id, name, session_token })
+        Ok(Registered { id, name, session_token: session_token.into() })
     }
 
     fn queue_of_tags(&self, cluster: usize, tags: &[String]) -> Result<usize, Refusal> {
@@ -168,14 +176,14 @@ impl Engine {
         of.reservation = None;
         of.agent = Some(agent);
         of.accepted_at = Some(now);
-        of.token = Some(token.clone());
+        of.token = Some(token.clone().into());
         of.tell(now, EventKind::Accepted, Actor::Agent(agent));
         self.tokens.insert(token.clone(), Credential::Job { job });
         // An agent that left between its call and this answer leaves the job behind at once.
         if self.agents[&agent].connection == Connection::Disconnected {
             self.due_at(now + self.settings.timing.abandoned_after, Due::Abandoned(job));
         }
-        Ok(Acquired { job, token, env: self.job_environment(job) })
+        Ok(Acquired { job, token: token.into(), env: self.job_environment(job) })
     }
 
     fn may_acquire(&self, job: Uuid, agent: Uuid, now: Timestamp) -> Result<(), Refusal> {

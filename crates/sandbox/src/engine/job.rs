@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use buildkite::wire;
 use jiff::Timestamp;
+use secrecy::SecretString;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -269,7 +270,7 @@ pub struct Job {
     pub(super) sequence: u64,
     /// Which rule of `command.retry` started each retry before this job.
     pub(super) retries_by_rule: Vec<usize>,
-    pub(super) token: Option<String>,
+    pub(super) token: Option<SecretString>,
     pub(super) uploads: BTreeSet<Uuid>,
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use buildkite::wire;
 use jiff::Timestamp;
+use secrecy::ExposeSecret;
 use uuid::Uuid;
 
 use super::job::{Count, State};
@@ -167,7 +168,7 @@ impl Engine {
             Credential::Cluster { .. } | Credential::Session { .. } => true,
             Credential::Acquisition { expires_at, .. } => now < *expires_at,
             Credential::Job { job } => self.jobs.get(job).is_some_and(|job| {
-                job.token.as_deref() == Some(token)
+                job.token.as_ref().is_some_and(|own| own.expose_secret() == token)
                     && job.finished_at.is_none_or(|at| now <= at + self.settings.timing.token_grace)
             }),
         };

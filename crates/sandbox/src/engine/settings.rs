@@ -1,9 +1,10 @@
 //! What an operator of the sandbox may choose. It holds no state.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Everything that does not change while the server runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     pub organization: String,
     /// At least one; the first is where builds go by default.
@@ -29,13 +30,32 @@ pub struct Settings {
     pub seed: Option<u64>,
 }
 
-#[derive(Clone, Debug)]
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("organization", &self.organization)
+            .field("clusters", &self.clusters)
+            .field("base_url", &self.base_url)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
 pub struct ClusterSettings {
     pub name: String,
     /// The cluster's agent token, `bkct_…`.
     pub token: String,
     /// At least one; the first is the default queue.
     pub queues: Vec<String>,
+}
+
+impl fmt::Debug for ClusterSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterSettings")
+            .field("name", &self.name)
+            .field("queues", &self.queues)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What an agent checks out before it runs a job.

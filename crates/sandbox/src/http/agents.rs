@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -48,7 +49,7 @@ pub(super) async fn register(
         Ok(Json(json!({
             "id": agent.id,
             "name": agent.name,
-            "access_token": agent.session_token,
+            "access_token": agent.session_token.expose_secret(),
             "endpoint": format!("{}/v3", settings.base_url),
             "ping_interval": settings.ping_interval_s,
             "job_status_interval": settings.job_status_interval_s,

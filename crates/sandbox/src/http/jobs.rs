@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use flate2::read::GzDecoder;
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -46,7 +47,7 @@ pub(super) async fn acquire(
         Ok(Json(json!({
             "id": acquired.job,
             "state": "accepted",
-            "token": acquired.token,
+            "token": acquired.token.expose_secret(),
             "chunks_max_size_bytes": settings.chunks_max_size_bytes,
             "chunks_interval_seconds": 1,
             "log_max_size_bytes": settings.log_limit_bytes,

@@ -305,3 +305,20 @@ async fn another_sites_page_cannot_use_the_controls() {
         assert_eq!(answer, status, "{path} on {host} from {origin}");
     }
 }
+
+#[tokio::test]
+async fn no_token_shows_in_debug_texts_or_read_outs() {
+    let sandbox = start().await;
+    let job = job(&sandbox, "true");
+    agent_with(&sandbox, job).await;
+    let caller = Caller::new(&sandbox, TOKEN);
+    let (engine, of) =
+        sandbox.engine(|engine, _| (format!("{engine:?}"), format!("{:?}", engine.job(job))));
+    let mut texts = vec![format!("{sandbox:?}"), engine, of];
+    for path in ["requests", "agents", "builds", "stacks", &format!("jobs/{job}")] {
+        texts.push(caller.get(&format!("/_sandbox/{path}")).await.body.to_string());
+    }
+    for prefix in [TOKEN, "bkaa_", "bkaj_", "bkjat_"] {
+        assert!(texts.iter().all(|text| !text.contains(prefix)), "{prefix} is in {texts:#?}");
+    }
+}

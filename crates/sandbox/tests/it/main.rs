@@ -11,6 +11,7 @@ mod clusters;
 mod documented;
 mod faults;
 mod golden;
+mod kubernetes;
 mod machines;
 mod minimal;
 mod pages;

@@ -124,6 +124,12 @@ impl Groups {
         self.v1.iter().find(|one| one.controller == controller).map(|one| one.path.as_path())
     }
 
+    /// Whether there is any of them, as far as they still are where they were made.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.paths().any(Path::is_dir)
+    }
+
     /// The files to which a process writes `0` to be in the groups from then on.
     pub fn doors(&self) -> io::Result<Vec<File>> {
         self.paths()

@@ -207,7 +207,7 @@ fn clean(place: &Place, groups: &Groups) -> Usage {
     let reap_all = || {
         let _ = reap(getpid());
     };
-    if let Err(error) = tree::kill_all(everything, reap_all) {
+    if let Err(error) = tree::kill_all(everything, reap_all, 1) {
         eprintln!("jitney guest: {error}");
     }
     let mut usage = groups.usage();

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::cgroup::Groups;
 use crate::clock;
 use crate::place::{Place, read_json};
+use crate::report::Report;
 
 /// The variable by which processes of a machine are known: its value is the machine's directory.
 pub(crate) const MARK: &str = "JITNEY_MACHINE";
@@ -19,6 +20,9 @@ pub(crate) const MARK: &str = "JITNEY_MACHINE";
 /// How long the kernel may take to end what was killed; longer means that it hangs in a device.
 const LONGEST_DEATH: Duration = Duration::from_secs(10);
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(5);
+/// How often in a row nothing may be found before it is believed, where processes are known by
+/// their environment alone: for a moment of its exec a process has none.
+const QUIET_ROUNDS: u32 = 8;
 
 /// Processes that could not be killed.
 #[derive(Debug, thiserror::Error)]
@@ -27,17 +31,20 @@ pub struct Unkillable {
     pub pids: Vec<i32>,
 }
 
-/// Kills all that `find` finds, again and again until it finds nothing: what is killed may have
-/// forked just before. `reap` is called between the rounds.
+/// Kills all that `find` finds, again and again until it finds nothing `quiet` times in a row: what
+/// is killed may have forked just before. `reap` is called between the rounds.
 pub(crate) fn kill_all(
     find: impl Fn() -> Vec<i32>,
     mut reap: impl FnMut(),
+    quiet: u32,
 ) -> Result<(), Unkillable> {
     let until = clock::since_boot() + LONGEST_DEATH;
+    let mut quiet_for = 0;
     loop {
         reap();
         let pids = find();
-        if pids.is_empty() {
+        quiet_for = if pids.is_empty() { quiet_for + 1 } else { 0 };
+        if quiet_for >= quiet {
             return Ok(());
         }
         if clock::since_boot() > until {
@@ -77,8 +84,14 @@ pub(crate) fn below_us() -> Vec<i32> {
 /// who holds the machine's lock.
 pub fn kill_remains(place: &Place) -> Result<(), Remains> {
     let groups: Groups = read_json(&place.cgroups())?.unwrap_or_default();
+    // A guest that has reported the end has seen to it, one that has reported nothing has started
+    // nothing, and control groups know all their members. A report that cannot be read says none
+    // of it, and must not keep the machine from being removed.
+    let is_over = read_json::<Report>(&place.report())
+        .is_ok_and(|report| report.is_none_or(|report| report.ended.is_some()));
+    let is_exact = is_over || groups.is_any();
     groups.kill();
-    kill_all(|| remains(place, &groups), || {})?;
+    kill_all(|| remains(place, &groups), || {}, if is_exact { 1 } else { QUIET_ROUNDS })?;
     groups.remove()?;
     Ok(())
 }

@@ -235,6 +235,17 @@ async fn labels_that_cannot_be_read_make_a_listing_incomplete() {
 }
 
 #[tokio::test]
+async fn a_report_that_cannot_be_read_keeps_no_machine_from_being_removed() {
+    let place = Place::new("exit 0");
+    let (name, _) = lived(&place).await;
+    fs::write(place.machine(&name).join("report.json"), "{").expect("spoiled");
+    let backend = place.process();
+    assert!(!backend.list().await.expect("a listing").complete);
+    backend.delete(&name).await.expect("delete");
+    assert!(!place.machine(&name).exists());
+}
+
+#[tokio::test]
 async fn another_installations_machine_is_never_deleted_nor_taken_for_ours() {
     let place = Place::new(STAYS);
     let order = conformance::order(&place, MARK);

@@ -10,6 +10,7 @@ mod rules;
 mod rules_links;
 mod shell_crash;
 mod shell_journal;
+mod shell_process;
 mod shell_start;
 mod shell_support;
 mod shell_way;

@@ -18,7 +18,7 @@ use jitney::settings::Settings;
 use reqwest::{Method, StatusCode};
 use sandbox::engine::{Engine, Job, NewBuild, NewStep};
 use sandbox::machines::{self, Faults, Machines};
-use sandbox::{Options, Sandbox, pipeline};
+use sandbox::{Options, Repository, Sandbox, pipeline};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -44,6 +44,8 @@ pub(crate) struct World {
     pub(crate) token: String,
     pub(crate) listen: String,
     pub(crate) clock: Clock,
+    /// Lives as long as jobs may check it out.
+    pub(crate) repository: Option<Repository>,
 }
 
 /// What the machines' service counts, as far as tests look at it.
@@ -91,6 +93,7 @@ impl World {
             token: TOKEN.into(),
             listen: "127.0.0.1:0".into(),
             clock: Clock::of_process(),
+            repository: None,
         }
     }
 

@@ -113,6 +113,13 @@ impl<'a> Round<'a> {
         self.seen.backends.get(name)
     }
 
+    /// How far the backend's listings may be behind their time.
+    fn listing_lag(&self, backend: &BackendName) -> Duration {
+        // Of a backend that was taken out of the configuration nothing is known.
+        const UNKNOWN: Duration = Duration::from_secs(10);
+        self.policy.backends.get(backend).map_or(UNKNOWN, |policy| policy.listing_lag)
+    }
+
     /// What Buildkite said about the job, asked at `after` or later; nothing where it did not, or
     /// where the word is old. Ends are for ever, so they never grow old.
     fn word(&self, job: JobId, after: Timestamp) -> Option<(Standing, Answer)> {

@@ -136,6 +136,9 @@ pub struct BackendPolicy {
     pub capacity: Limits,
     /// The only one that it has, where that is known.
     pub arch: Option<Arch>,
+    /// How far a listing may be behind the calls that had returned when it was begun. Zero where
+    /// the listing is the truth itself; some seconds where it comes from a cache of a cloud's.
+    pub listing_lag: Duration,
     /// Names that a job may ask for as `image`, where the backend has images.
     pub images: Vec<Glob>,
 }
@@ -194,8 +197,6 @@ pub struct Margins {
     pub ask_running: Duration,
     /// How long an agent may take to leave after its job has ended, or was told to stop.
     pub linger: Duration,
-    /// How long after a create a listing may still not show the machine.
-    pub settle: Duration,
     /// The first wait after a failed attempt; doubled each time.
     pub backoff: Duration,
     pub backoff_most: Duration,
@@ -213,7 +214,6 @@ impl Default for Margins {
             ask_starting: Duration::from_secs(1),
             ask_running: Duration::from_secs(5),
             linger: Duration::from_secs(30),
-            settle: Duration::from_secs(10),
             backoff: Duration::from_secs(1),
             backoff_most: Duration::from_secs(60),
             tell_after: Duration::from_secs(1),

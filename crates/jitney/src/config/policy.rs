@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use planner::{BackendName, BackendPolicy, Bytes, Cpu, Glob, Margins, Policy, QueuePolicy, Rule};
+use planner::{
+    BackendKind, BackendName, BackendPolicy, Bytes, Cpu, Glob, Margins, Policy, QueuePolicy, Rule,
+};
 
 use super::Config;
 use super::backends::{Backend, Capacity, Kind};
@@ -119,7 +122,18 @@ impl Backend {
             limits: self.limits.policy(),
             capacity: capacity.policy(),
             arch,
+            listing_lag: listing_lag(self.kind.of()),
             images: images.keys().map(|name| Glob::new(name)).collect(),
+        }
+    }
+}
+
+/// Our own two backends list what is; those of clouds answer from caches.
+const fn listing_lag(kind: BackendKind) -> Duration {
+    match kind {
+        BackendKind::Process | BackendKind::Http => Duration::ZERO,
+        BackendKind::Kubernetes | BackendKind::Gce | BackendKind::CloudRun => {
+            Duration::from_secs(10)
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::{
 /// A call whose outcome the executor has not reported after this long is taken for lost.
 pub(super) const CALL_LOST: Duration = Duration::from_secs(120);
 const DELETE_AGAIN_FIRST: Duration = Duration::from_millis(500);
+/// A machine may take this long to go after its delete was confirmed.
+const DELETE_TAKES: Duration = Duration::from_secs(10);
 const DELETE_AGAIN_MOST: Duration = Duration::from_secs(15);
 
 impl Round<'_> {
@@ -50,16 +52,16 @@ impl Round<'_> {
         }
     }
 
-    /// The listing does not show the machine. It may be behind its time by `settle`.
+    /// The listing does not show the machine. It may be behind its time.
     fn absent(&mut self, entry: &Entry, attempt: &Attempt, listed_at: Timestamp) {
-        let settle = self.policy.margins.settle;
+        let lag = self.listing_lag(&attempt.backend);
         let gone = match (&attempt.delete, &attempt.outcome) {
             // A listing that is behind may show the time before the machine was made.
             (Delete::Confirmed { at }, Outcome::Made { at: made_at }) => {
-                listed_at >= *at && listed_at >= made_at.plus(settle)
+                listed_at >= *at && listed_at >= made_at.plus(lag)
             }
             (Delete::Confirmed { at }, _) | (_, Outcome::NotMade { at } | Outcome::Made { at }) => {
-                listed_at >= at.plus(settle)
+                listed_at >= at.plus(lag)
             }
             (
                 Delete::No | Delete::Intended { .. } | Delete::Refused { .. },
@@ -181,7 +183,7 @@ impl Round<'_> {
     }
 
     fn delete(&mut self, entry: &Entry, attempt: &Attempt) {
-        let settle = self.policy.margins.settle;
+        let lag = self.listing_lag(&attempt.backend).max(DELETE_TAKES);
         let now = match attempt.delete {
             Delete::No => true,
             Delete::Intended { at, .. } => self.due(at.plus(CALL_LOST)),
@@ -195,7 +197,7 @@ impl Round<'_> {
 
                 seen.is_some_and(|backend| {
                     backend.machines.contains_key(&(entry.job, attempt.number))
-                        && backend.listed_at.is_some_and(|listed| listed >= at.plus(settle))
+                        && backend.listed_at.is_some_and(|listed| listed >= at.plus(lag))
                 })
             }
         };

@@ -31,19 +31,19 @@ impl Round<'_> {
     }
 
     /// Whether the listing shows something that the ledger does not. A listing may be behind its
-    /// time by `settle`, so what was removed a moment ago is not news.
+    /// time, so what was removed a moment ago is not news.
     fn unknown(&self, backend: &BackendName, machine: &MachineSeen, listed_at: Timestamp) -> bool {
-        let settle = self.policy.margins.settle;
+        let lag = self.listing_lag(backend);
         let Some(entry) = self.ledger.entries.get(&machine.job) else {
             let left_at = self.ledger.left.get(&machine.job);
-            return left_at.is_none_or(|left_at| listed_at >= left_at.plus(settle));
+            return left_at.is_none_or(|left_at| listed_at >= left_at.plus(lag));
         };
         let known = entry.attempts.iter().find(|attempt| attempt.number == machine.attempt);
         match known {
             None => true,
             Some(attempt) => {
                 attempt.backend == *backend
-                    && attempt.gone_at.is_some_and(|gone| listed_at >= gone.plus(settle))
+                    && attempt.gone_at.is_some_and(|gone| listed_at >= gone.plus(lag))
             }
         }
     }

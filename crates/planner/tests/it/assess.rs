@@ -60,6 +60,7 @@ fn queue() -> QueuePolicy {
 
 fn backend(kind: BackendKind, cpu: Option<u32>, memory: Option<u64>) -> BackendPolicy {
     BackendPolicy {
+        listing_lag: Duration::ZERO,
         kind,
         limits: Limits::default(),
         capacity: Limits {

@@ -273,6 +273,7 @@ fn backend_policy() -> BackendPolicy {
         limits: Limits::default(),
         capacity: Limits::default(),
         arch: None,
+        listing_lag: Duration::ZERO,
         images: Vec::new(),
     }
 }

@@ -395,6 +395,7 @@ fn process() -> BackendPolicy {
         limits: Limits::default(),
         capacity: Limits::default(),
         arch: None,
+        listing_lag: Duration::ZERO,
         images: Vec::new(),
     }
 }

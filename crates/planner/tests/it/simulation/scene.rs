@@ -65,8 +65,11 @@ impl Scene {
             rules: vec![Rule { limits: rule, ..Rule::default() }],
             limits,
             backends: [
-                ("pods".into(), backend(BackendKind::Kubernetes, pods)),
-                ("vms".into(), backend(BackendKind::Gce, Limits::default())),
+                ("pods".into(), backend(BackendKind::Kubernetes, Duration::ZERO, pods)),
+                (
+                    "vms".into(),
+                    backend(BackendKind::Gce, Duration::from_secs(10), Limits::default()),
+                ),
             ]
             .into(),
             margins: Margins::default(),
@@ -91,8 +94,15 @@ impl Scene {
     }
 }
 
-fn backend(kind: BackendKind, capacity: Limits) -> BackendPolicy {
-    BackendPolicy { kind, limits: Limits::default(), capacity, arch: None, images: Vec::new() }
+fn backend(kind: BackendKind, listing_lag: Duration, capacity: Limits) -> BackendPolicy {
+    BackendPolicy {
+        kind,
+        limits: Limits::default(),
+        capacity,
+        arch: None,
+        listing_lag,
+        images: Vec::new(),
+    }
 }
 
 fn offer(backend: &str, place: &str, cpu: u32, price: u64) -> Offer {

@@ -45,7 +45,10 @@ impl Sim<'_> {
         }
         let route = self.route(&Side::Backend(backend.clone()));
         let now = self.now;
-        let late = self.strikes(Kind::StaleMachines, 300).then(|| self.dice.millis(500, 6_000));
+        let lags =
+            self.policy.backends.get(&backend).is_some_and(|policy| !policy.listing_lag.is_zero());
+        let late =
+            (lags && self.strikes(Kind::StaleMachines, 300)).then(|| self.dice.millis(500, 6_000));
         let half = self.strikes(Kind::HalfListing, 300);
         let place = self.places.entry(backend.clone()).or_default();
         let fresh = place.list(now);

@@ -40,7 +40,7 @@ pub(super) fn read(args: &[String], mut env: BTreeMap<String, String>) -> Result
         Some("start") => {}
         Some("--version" | "-v" | "version") => {
             let version = env!("CARGO_PKG_VERSION");
-            return Ok(Asked::Version(format!("buildkite-agent version {version}+minimal")));
+            return Ok(Asked::Version(format!("buildkite-agent version minimal-{version}")));
         }
         Some(other) => {
             return Err(format!("it has no `{other}`, only `start`: install the real agent"));

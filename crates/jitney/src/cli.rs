@@ -25,7 +25,7 @@ use clap::{CommandFactory, Parser};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::process_now;
-pub(crate) use answer::{Answer, Exit, Failure};
+pub(crate) use answer::{Answer, Exit, Failure, show};
 use arguments::{Arguments, Command};
 pub(crate) use screen::Screen;
 

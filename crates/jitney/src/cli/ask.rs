@@ -30,6 +30,12 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn of(config: &Config) -> Result<Self, Failure> {
+        let token = config.server.access.token.clone();
+        Ok(Self { token, ..Self::at(config.server.listen)? })
+    }
+
+    /// One that asks for no token.
+    pub(crate) fn at(listen: SocketAddr) -> Result<Self, Failure> {
         let client = Client::builder()
             .no_proxy()
             .tls_certs_only(Vec::new())
@@ -37,8 +43,7 @@ impl Peer {
             .timeout(ANSWER)
             .build()
             .map_err(|error| Failure::new(Exit::Failed, format!("no HTTP client: {error}")))?;
-        let base = format!("http://{}", reachable(config.server.listen));
-        Ok(Self { client, base, token: config.server.access.token.clone() })
+        Ok(Self { client, base: format!("http://{}", reachable(listen)), token: None })
     }
 
     pub(crate) async fn status(&self) -> Result<Snapshot, Failure> {

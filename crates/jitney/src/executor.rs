@@ -22,7 +22,7 @@ pub(crate) use vault::Vault;
 
 /// How many creates, and how many deletes, are under way at one backend. Each has a lane of its
 /// own, so that neither waits for the other.
-const LANE: usize = 64;
+const LANE: usize = 128;
 
 /// What is the same for every machine.
 #[derive(Clone, Debug)]
@@ -176,7 +176,6 @@ impl Executor {
 
     /// Begins an action that was admitted. `dispatch` is the round that a machine bears.
     pub(crate) fn perform(&mut self, action: Action, dispatch: &Arc<str>) {
-        self.reap();
         match action {
             Action::Ask { queue, jobs } => self.ask(queue, jobs),
             Action::Reserve { queue, jobs, lease } => self.reserve(queue, jobs, lease),
@@ -196,6 +195,7 @@ impl Executor {
 
     /// A call has ended: it may be begun again.
     pub(crate) fn ended(&mut self, outcome: &Outcome) {
+        self.reap();
         match outcome {
             Outcome::Asked { jobs, .. } => self.free(jobs, Call::Ask),
             Outcome::Reserved { jobs, .. } => self.free(jobs, Call::Reserve),

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::assembly::{self, Place, Reins};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Problem};
 use crate::run;
 use crate::settings::Settings;
 
@@ -87,7 +87,11 @@ impl Reloader {
         let changes = match self.config.reload(&self.file, &environment) {
             Ok(changes) => changes,
             Err(error) => {
-                tracing::error!(%error, "the configuration has an error; the old one stays");
+                for problem in error.problems() {
+                    let Problem { line, column, key, message, remedy, .. } = problem;
+                    tracing::error!(line, column, key, remedy, "in the configuration: {message}");
+                }
+                tracing::error!(%error, "the configuration has errors; the old one stays");
                 return;
             }
         };

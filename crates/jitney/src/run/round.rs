@@ -49,6 +49,7 @@ impl State {
             }
         }
         self.mark_live();
+        self.tell_ready();
         match self.write_down().await {
             Kept::Written => {
                 for step in steps {
@@ -117,6 +118,15 @@ impl State {
                 tracing::error!(alarm = alarm.key(), "{alarm}");
                 now
             });
+        }
+    }
+
+    /// Says once that everything can be served, and what it may cost if we died now.
+    fn tell_ready(&mut self) {
+        if !self.ready && self.missing().is_empty() {
+            self.ready = true;
+            let worst_cost_micros = self.worst_cost();
+            tracing::info!(worst_cost_micros, "ready: every queue and every backend is listed");
         }
     }
 

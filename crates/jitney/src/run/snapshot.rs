@@ -188,7 +188,7 @@ impl State {
     }
 
     /// What all live machines cost until their own deadlines, if nobody removed them before.
-    fn worst_cost(&self) -> u64 {
+    pub(super) fn worst_cost(&self) -> u64 {
         let now = self.clock.now();
         let cost = |entry: &Entry, attempt: &Attempt| -> Option<u128> {
             let price = u128::from(attempt.offer.as_ref()?.price_micros_per_hour);

@@ -43,6 +43,8 @@ pub(crate) struct State {
     /// When a call to Buildkite last went through.
     pub(super) reached_at: Timestamp,
     pub(super) counts: Counters,
+    /// Whether the log was told that everything can be served.
+    pub(super) ready: bool,
 }
 
 /// Why a job does not move, and since when.
@@ -115,6 +117,7 @@ impl State {
             live: BTreeMap::new(),
             reached_at: now,
             counts: Counters::default(),
+            ready: false,
         };
         let jobs = state.ledger.entries().count();
         if jobs > 0 {

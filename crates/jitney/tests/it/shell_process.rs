@@ -45,7 +45,7 @@ fn cached(version: &str) -> Option<PathBuf> {
 
 /// A world whose machines are processes with this agent.
 async fn host(agent: &std::path::Path) -> World {
-    let repository = Repository::create().unwrap();
+    let repository = Repository::create().expect("git is here");
     let url = repository.url();
     let mut world =
         World::with(|options| options.settings.checkout = Checkout::Repository(url)).await;

@@ -37,6 +37,7 @@ pub fn decide(ledger: &Ledger, seen: &Observation, policy: &Policy, now: Timesta
         plan: Plan::default(),
         calls: Calls::default(),
         room: Room::of(ledger, seen, policy),
+        heard: None,
         other_installation: None,
     };
     round.strays();
@@ -59,6 +60,8 @@ struct Round<'a> {
     plan: Plan,
     calls: Calls,
     room: Room<'a>,
+    /// Buildkite's last word on the job in our hands that is looked at just now.
+    heard: Option<Answer>,
     /// Another installation under our name, if its machines are seen.
     other_installation: Option<Arc<str>>,
 }
@@ -120,10 +123,10 @@ impl<'a> Round<'a> {
         self.policy.backends.get(backend).map_or(UNKNOWN, |policy| policy.listing_lag)
     }
 
-    /// What Buildkite said about the job, asked at `after` or later; nothing where it did not, or
-    /// where the word is old. Ends are for ever, so they never grow old.
-    fn word(&self, job: JobId, after: Timestamp) -> Option<(Standing, Answer)> {
-        let answer = *self.seen.answers.get(&job)?;
+    /// What Buildkite said about the job that is looked at, asked at `after` or later; nothing where
+    /// it did not, or where the word is old. Ends are for ever, so they never grow old.
+    fn word(&self, after: Timestamp) -> Option<(Standing, Answer)> {
+        let answer = self.heard?;
         let standing = answer.state.standing();
         if answer.state.is_terminal() {
             return Some((standing, answer));

@@ -12,6 +12,7 @@ use crate::{Entry, Event, Timestamp};
 impl Round<'_> {
     pub(super) fn hand(&mut self, entry: &Entry) {
         let facts = self.plan.facts.len();
+        self.heard = self.seen.answers.get(&entry.job).copied();
         self.job_facts(entry);
         for attempt in entry.attempts.iter().filter(|attempt| attempt.holds()) {
             self.machine_facts(entry, attempt);
@@ -32,7 +33,7 @@ impl Round<'_> {
     }
 
     fn job_facts(&mut self, entry: &Entry) {
-        let Some((standing, answer)) = self.word(entry.job, entry.taken_at) else { return };
+        let Some((standing, answer)) = self.word(entry.taken_at) else { return };
         let (job, at) = (entry.job, self.now);
         match standing {
             Standing::Acquired if entry.acquired_at.is_none() => {
@@ -69,7 +70,7 @@ impl Round<'_> {
             Some(_) => margins.ask_running,
             None => margins.ask_starting,
         };
-        let last = self.seen.answers.get(&entry.job).map(|answer| answer.asked_at);
+        let last = self.heard.map(|answer| answer.asked_at);
         let reserved_at = entry.lease.map(|lease| lease.sent_at);
         // Nothing is new about a job within a moment of its reservation.
         let base = last.max(reserved_at).unwrap_or(Timestamp::ZERO);
@@ -78,11 +79,11 @@ impl Round<'_> {
 
     /// A word on the job asked for at `after` or later; where there is none yet, it is asked for.
     pub(super) fn word_or_ask(&mut self, entry: &Entry, after: Timestamp) -> Option<Standing> {
-        if let Some((standing, _)) = self.word(entry.job, after) {
+        if let Some((standing, _)) = self.word(after) {
             return Some(standing);
         }
         // A question since then brought nothing: the next waits for a moment.
-        let asked = self.seen.answers.get(&entry.job).map(|answer| answer.asked_at);
+        let asked = self.heard.map(|answer| answer.asked_at);
         let again = asked
             .filter(|asked| *asked >= after)
             .map_or(self.now, |asked| asked.plus(self.policy.margins.ask_starting));

@@ -136,7 +136,7 @@ impl Round<'_> {
 
     /// The machine is on its way up, or its agent works.
     fn waiting_machine(&mut self, entry: &Entry, attempt: &Attempt, known_at: Timestamp) -> bool {
-        let Some((standing, _)) = self.word(entry.job, known_at) else { return false };
+        let Some((standing, _)) = self.word(known_at) else { return false };
         match standing {
             // Asked to stop before any agent can have had it: nobody is there to stop.
             Standing::Stopping => entry.acquired_at.is_none() && attempt.connected_at.is_none(),

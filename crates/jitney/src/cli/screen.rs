@@ -14,6 +14,9 @@ use super::Environment;
 const USUAL_WIDTH: usize = 100;
 const LEAST_WIDTH: usize = 40;
 
+/// What stands in a table where there is nothing to say.
+pub(crate) const NOTHING: &str = "-";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Screen {
     /// A person reads along.
@@ -65,19 +68,24 @@ impl Screen {
         self.paint(text, Style::new().dimmed())
     }
 
-    /// Columns without lines around them, as wide as the screen allows.
+    /// Columns without lines around them, as wide as the screen allows. A column in which no row
+    /// says anything is left out.
     pub(crate) fn table<const N: usize>(
         self,
         heads: [&str; N],
         rows: impl IntoIterator<Item = [String; N]>,
     ) -> String {
+        let rows: Vec<[String; N]> = rows.into_iter().collect();
+        let says =
+            |column: &usize| rows.is_empty() || rows.iter().any(|row| row[*column] != NOTHING);
+        let columns: Vec<usize> = (0..N).filter(says).collect();
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING);
         table.set_content_arrangement(ContentArrangement::Dynamic);
         table.set_width(u16::try_from(self.width).unwrap_or(u16::MAX));
-        table.set_header(heads.map(|head| head.to_uppercase()));
-        for row in rows {
-            table.add_row(row);
+        table.set_header(columns.iter().map(|column| heads[*column].to_uppercase()));
+        for row in &rows {
+            table.add_row(columns.iter().map(|column| row[*column].as_str()));
         }
         if let Some(first) = table.column_mut(0) {
             first.set_padding((0, 1));

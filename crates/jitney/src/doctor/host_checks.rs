@@ -41,7 +41,7 @@ pub(super) async fn backend(
             }
         }
         Kind::Http(wanted) => match Http::new(assembly::http_options(patient.config, wanted)) {
-            Ok(http) => vec![listed(check, &http).await],
+            Ok(http) => vec![listed(check, &wanted.url, &http).await],
             Err(error) => broken(error.to_string()),
         },
         // Said already: the configuration names what this build does not have.
@@ -116,12 +116,12 @@ fn disk(name: &BackendName, room: Room) -> Finding {
     Finding::warning(check, found, remedy)
 }
 
-async fn listed(check: String, backend: &dyn Backend) -> Finding {
+async fn listed(check: String, url: &str, backend: &dyn Backend) -> Finding {
     match backend.list().await {
         Ok(listing) => {
             let part = if listing.complete { "" } else { ", and says that these are not all" };
             let count = listing.machines.len();
-            Finding::ok(check, format!("lists {count} machines of ours{part}"))
+            Finding::ok(check, format!("{url} lists {count} machines of ours{part}"))
         }
         Err(error) => {
             let remedy = match error.class {
@@ -131,7 +131,7 @@ async fn listed(check: String, backend: &dyn Backend) -> Finding {
                     "check its url and that the service runs; docs/http-backend.md says what it has to answer"
                 }
             };
-            Finding::wrong(check, error.to_string(), remedy)
+            Finding::wrong(check, format!("{url}: {error}"), remedy)
         }
     }
 }

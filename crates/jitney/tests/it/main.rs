@@ -1,11 +1,15 @@
 //! What a user would notice of the program, one module per subject.
 
+mod cli;
+mod cli_running;
+mod cli_support;
 mod config;
 mod config_broken;
 mod config_docs;
 mod config_init;
 mod config_reload;
 mod config_whole;
+mod demo;
 mod rules;
 mod rules_links;
 mod shell_crash;

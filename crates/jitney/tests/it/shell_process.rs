@@ -11,7 +11,7 @@ use sandbox::{Repository, pipeline};
 use crate::shell_support::{World, everything_in};
 
 /// Both agents, as far as they are here. Where one is absent this says so, and fails where CI=true.
-fn agents() -> Vec<PathBuf> {
+pub(crate) fn agents() -> Vec<PathBuf> {
     let found = [("JITNEY_AGENT_3_137", "3.137"), ("JITNEY_AGENT_3_52", "3.52")].map(
         |(variable, version)| {
             let told = process_environment(variable).filter(|path| !path.is_empty());

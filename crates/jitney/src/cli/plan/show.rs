@@ -70,7 +70,7 @@ pub(super) fn steps(cases: &[Case], currency: &str, screen: Screen) -> String {
     text.push_str(&match wrong {
         0 => format!("\n{steps} steps, {jobs} jobs; each that is ours gets its machine.\n"),
         _ => format!(
-            "\n{steps} steps, {jobs} jobs; {} of the steps would fail.\n",
+            "\n{steps} steps, {jobs} jobs; for {} of the steps no machine can be made.\n",
             screen.bad(wrong)
         ),
     });

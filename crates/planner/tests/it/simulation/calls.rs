@@ -89,7 +89,7 @@ enum Effect {
     Noted,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) shell: usize,
     life: u32,
@@ -289,7 +289,11 @@ impl Sim<'_> {
         if let Some(until) = self.shells[index].frozen_until.filter(|until| *until > now) {
             return self.after(until.since(now), Happening::CallReturns(id));
         }
-        let Some(call) = self.calls.remove(&id) else { return };
+        let Some(call) = self.calls.get(&id).cloned() else { return };
+        if call.effect.is_some() || call.brings != Brings::Nothing {
+            // Else it may still arrive, though nobody waits for it any more.
+            self.calls.remove(&id);
+        }
         if !self.shells[index].alive || self.shells[index].life != call.life {
             return;
         }

@@ -13,6 +13,8 @@ use super::world::Sim;
 pub(crate) enum Kind {
     LostBefore,
     LostAfter,
+    /// The caller gives up, and the request arrives later all the same.
+    LateArrival,
     ServerError,
     TooMany,
     Delay,
@@ -50,9 +52,10 @@ pub(crate) enum Kind {
     TwoInstallations,
 }
 
-pub(crate) const KINDS: [Kind; 37] = [
+pub(crate) const KINDS: [Kind; 38] = [
     Kind::LostBefore,
     Kind::LostAfter,
+    Kind::LateArrival,
     Kind::ServerError,
     Kind::TooMany,
     Kind::Delay,
@@ -216,6 +219,11 @@ impl Sim<'_> {
         if self.strikes(Kind::LostAfter, 100) {
             let returns = given_up.max(there);
             return Route { arrives: Some(there), returns, brings: Brings::Nothing };
+        }
+        if self.strikes(Kind::LateArrival, 100) {
+            let returns = self.dice.millis(20, 500);
+            let arrives = Some(returns + self.dice.millis(1, 6_000));
+            return Route { arrives, returns, brings: Brings::Nothing };
         }
         if self.strikes(Kind::ServerError, 100) {
             let arrives = self.dice.chance(300).then_some(there);

@@ -112,8 +112,32 @@ impl Sim<'_> {
             let text = format!("{} is asked for, but Buildkite said {word:?}", create.name);
             self.broke(Promise::G1, Some(job), text);
         }
+        self.check_another(call, order);
         self.check_names(order);
         self.check_limits(call, order);
+    }
+
+    /// Another machine needs a word that was asked for after the end of those before it.
+    fn check_another(&mut self, call: &Call, order: &Order) {
+        let job = order.create.job;
+        let before = self.places.values().flat_map(|place| place.machines.values());
+        let ends = before
+            .filter(|machine| machine.seen.job == job && machine.epoch == order.epoch)
+            .filter(|machine| machine.seen.name != order.create.name)
+            .filter_map(|machine| {
+                let end = machine.seen.ended.as_ref().map(|end| end.at);
+                end.into_iter().chain(machine.gone_at).min()
+            });
+        let Some(end) = ends.max() else { return };
+        if call.word.is_none_or(|word| word.asked_at < end) && !self.two_installations() {
+            let text = format!(
+                "{} is asked for on the word {:?}, but the one before ended at {}",
+                order.create.name,
+                call.word,
+                clock(end)
+            );
+            self.broke(Promise::G1, Some(job), text);
+        }
     }
 
     fn check_names(&mut self, order: &Order) {
@@ -184,6 +208,8 @@ impl Sim<'_> {
             return;
         };
         let (job, name) = (machine.seen.job, machine.seen.name.clone());
+        let (created_at, adopted) = (machine.seen.created_at, machine.adopted);
+        let timeout = self.scene.start_timeout;
         let Some(word) = call.word.filter(|word| word.state != JobState::Unknown) else {
             if call.knew_end && self.buildkite.state(job).is_terminal() {
                 return;
@@ -191,6 +217,17 @@ impl Sim<'_> {
             let text = format!("{name} is deleted alive, without any word from Buildkite");
             return self.broke(Promise::G5, Some(job), text);
         };
+        let up = created_at.plus(timeout);
+        let early = word.state.is_open() && word.asked_at < up && !adopted;
+        if early || (!word.state.is_terminal() && word.asked_at < created_at) {
+            let text = format!(
+                "{name}, made at {}, is deleted on the word {:?}, asked at {}",
+                clock(created_at),
+                word.state,
+                clock(word.asked_at)
+            );
+            return self.broke(Promise::G5, Some(job), text);
+        }
         let state = self.buildkite.state(job);
         let runs = matches!(state, JobState::Accepted | JobState::Running);
         if !runs || !self.buildkite.holds_job(job, serial) {
@@ -218,9 +255,14 @@ impl Sim<'_> {
         let known = |number: u32| {
             entry.is_some_and(|entry| entry.attempts.iter().any(|known| known.number == number))
         };
+        let unlisted = |backend: &BackendName| {
+            shell.seen.backends.get(backend).is_none_or(|seen| seen.listed_at.is_none())
+        };
+        let mut blind = false;
         let (queue, taken) = match (event, entry) {
             (Event::Taken { row, .. }, _) => (&row.queue, true),
-            (Event::CreateIntended { attempt, .. }, Some(entry)) if !known(*attempt) => {
+            (Event::CreateIntended { attempt, offer, .. }, Some(entry)) if !known(*attempt) => {
+                blind = unlisted(&offer.backend);
                 (&entry.queue, false)
             }
             _ => return,
@@ -228,6 +270,8 @@ impl Sim<'_> {
         let paused = shell.seen.queues.get(queue).is_some_and(|queue| queue.paused);
         let why = if shell.seen.journal_full {
             "while the journal is full"
+        } else if blind {
+            "on a backend that was never listed"
         } else if paused {
             "in a paused queue"
         } else if taken && shell.seen.draining {

@@ -273,6 +273,31 @@ fn creating_faster_than_the_backend_takes_it_is_caught() {
 }
 
 #[test]
+fn creating_on_a_backend_that_was_never_listed_is_caught() {
+    let promise = caught(&[Kind::LostJournal, Kind::CrashLoop], |ledger, seen, policy, now| {
+        let mut blind = seen.clone();
+        for name in policy.backends.keys() {
+            let backend = blind.backends.entry(name.clone()).or_default();
+            backend.listed_at = backend.listed_at.or(Some(now));
+        }
+        decide(ledger, &blind, policy, now)
+    });
+    assert_eq!(promise, Promise::Standstill);
+}
+
+#[test]
+fn giving_a_machine_up_on_an_old_word_breaks_g5() {
+    let promise = caught(&[Kind::NeverStarts], |ledger, seen, policy, now| {
+        let mut hasty = policy.clone();
+        for queue in hasty.queues.values_mut() {
+            queue.start_timeout /= 2;
+        }
+        decide(ledger, seen, &hasty, now)
+    });
+    assert_eq!(promise, Promise::G5);
+}
+
+#[test]
 fn a_job_that_never_comes_to_its_end_is_caught() {
     let promise = caught(&[], |ledger, seen, policy, now| {
         let mut plan = decide(ledger, seen, policy, now);

@@ -316,9 +316,18 @@ impl Round<'_> {
     }
 }
 
-/// Whether an agent may still come of a failed attempt's machine.
+/// Whether an agent may still come of a failed attempt's machine. A create that was not answered
+/// may take effect late, also after its delete: then only a listing says that nothing came of it.
 fn may_still_start(attempt: &Attempt) -> bool {
-    attempt.ended.is_none() && !matches!(attempt.delete, Delete::Confirmed { .. })
+    let deleted = match (&attempt.delete, &attempt.outcome) {
+        (Delete::Confirmed { at }, Outcome::Made { at: made_at }) => made_at <= at,
+        (
+            Delete::Confirmed { .. },
+            Outcome::Asked { .. } | Outcome::Again { .. } | Outcome::NotMade { .. },
+        ) => !attempt.doubtful,
+        (Delete::No | Delete::Intended { .. } | Delete::Refused { .. }, _) => false,
+    };
+    attempt.ended.is_none() && !deleted
 }
 
 /// Up to half of `pause`, the same for the same attempt always, so that many do not come at once.

@@ -103,6 +103,11 @@ impl Place {
         self.machines.iter().find(|(_, machine)| there(machine)).map(|(serial, _)| *serial)
     }
 
+    /// Whether there was such a machine at any time.
+    pub(crate) fn ever(&self, name: &MachineName) -> bool {
+        self.machines.values().any(|machine| machine.seen.name == *name)
+    }
+
     pub(crate) fn live(&self) -> impl Iterator<Item = &Machine> {
         self.machines.values().filter(|machine| machine.gone_at.is_none())
     }

@@ -41,6 +41,19 @@ impl Key {
     }
 }
 
+impl Key {
+    const fn attempt(&self) -> Option<u32> {
+        match self {
+            Self::Create(_, attempt) | Self::Delete(_, attempt) => Some(*attempt),
+            Self::Ask(_)
+            | Self::Reserve(_)
+            | Self::Mint(_)
+            | Self::Finish(_)
+            | Self::Notify(..) => None,
+        }
+    }
+}
+
 pub(crate) fn keys_of(action: &Action) -> Vec<Key> {
     match action {
         Action::Ask { jobs, .. } => jobs.iter().copied().map(Key::Ask).collect(),
@@ -104,6 +117,10 @@ pub(crate) struct Call {
     pub(crate) word: Option<Answer>,
     /// Whether the ledger knew then that the job has ended.
     pub(crate) knew_end: bool,
+    /// Whether the attempt had been given up because no agent came in time.
+    pub(crate) gave_up: bool,
+    /// Whether the same create had been asked for before.
+    pub(crate) repeated: bool,
 }
 
 impl Call {
@@ -118,6 +135,9 @@ impl Call {
         let job = keys.first().map(Key::job);
         let word = job.and_then(|job| shell.seen.answers.get(&job)).copied();
         let entry = job.and_then(|job| shell.ledger.entry(job));
+        let number = keys.first().and_then(Key::attempt);
+        let attempt = entry
+            .and_then(|entry| entry.attempts.iter().find(|attempt| Some(attempt.number) == number));
         Self {
             shell: index,
             life: shell.life,
@@ -130,6 +150,10 @@ impl Call {
             order,
             word,
             knew_end: entry.is_some_and(|entry| entry.ended.is_some()),
+            gave_up: attempt
+                .and_then(|attempt| attempt.failed.as_ref())
+                .is_some_and(|failed| failed.failure.class == FailureClass::StartTimeout),
+            repeated: attempt.is_some_and(|attempt| attempt.tries > 1),
         }
     }
 
@@ -252,7 +276,10 @@ impl Sim<'_> {
         let order = call.order.as_ref().expect("a create that is sent has its order");
         let backend = &order.create.offer.backend;
         let there = self.places.get(backend).and_then(|place| place.named(&order.create.name));
-        if there.is_some() {
+        let before = self.places.get(backend).is_some_and(|place| place.ever(&order.create.name));
+        let late = call.brings == Brings::Nothing;
+        // The request's own id, the same for all repetitions, tells a backend that it made this.
+        if there.is_some() || (late && before) {
             return Effect::Made;
         }
         if let Some(failure) = self.refusal(order.create.offer.place.as_ref()) {

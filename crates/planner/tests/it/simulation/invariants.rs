@@ -120,6 +120,10 @@ impl Sim<'_> {
     /// Another machine needs a word that was asked for after the end of those before it.
     fn check_another(&mut self, call: &Call, order: &Order) {
         let job = order.create.job;
+        if call.repeated {
+            // What allowed it was told when it was first asked for, perhaps to an earlier process.
+            return;
+        }
         let before = self.places.values().flat_map(|place| place.machines.values());
         let ends = before
             .filter(|machine| machine.seen.job == job && machine.epoch == order.epoch)
@@ -218,7 +222,7 @@ impl Sim<'_> {
             return self.broke(Promise::G5, Some(job), text);
         };
         let up = created_at.plus(timeout);
-        let early = word.state.is_open() && word.asked_at < up && !adopted;
+        let early = call.gave_up && word.asked_at < up && !adopted;
         if early || (!word.state.is_terminal() && word.asked_at < created_at) {
             let text = format!(
                 "{name}, made at {}, is deleted on the word {:?}, asked at {}",

@@ -72,9 +72,14 @@ impl Round<'_> {
             return;
         }
         let (job, number, at) = (entry.job, attempt.number, self.now);
-        if attempt.failed.is_none() && attempt.ended.is_none() && entry.ended.is_none() {
-            let failure = failure(FailureClass::Lost, "the machine vanished");
-            let charged = self.counts(attempt) && entry.acquired_at.is_none();
+        let nobody_had_it = entry.acquired_at.is_none();
+        let open = attempt.failed.is_none() && entry.ended.is_none();
+        if open && (attempt.ended.is_none() || nobody_had_it) {
+            let failure = match &attempt.ended {
+                Some(end) => failure(FailureClass::EndedEarly, &end.cause),
+                None => failure(FailureClass::Lost, "the machine vanished"),
+            };
+            let charged = self.counts(attempt) && nobody_had_it;
             self.fact(Event::AttemptFailed { job, attempt: number, failure, charged, at });
         }
         self.fact(Event::Gone { job, attempt: number, at });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use planner::{
     Action, Answer, CreateOutcome, Event, Failure, FailureClass, FinishOutcome, JobId, JobState,
-    QueueKey, Timestamp,
+    Outcome, QueueKey, Timestamp,
 };
 
 use super::backends::Order;
@@ -119,6 +119,8 @@ pub(crate) struct Call {
     pub(crate) knew_end: bool,
     /// Whether the attempt had been given up because no agent came in time.
     pub(crate) gave_up: bool,
+    /// Whether the machine was known to be there.
+    pub(crate) known: bool,
     /// Whether the same create had been asked for before.
     pub(crate) repeated: bool,
 }
@@ -153,6 +155,7 @@ impl Call {
             gave_up: attempt
                 .and_then(|attempt| attempt.failed.as_ref())
                 .is_some_and(|failed| failed.failure.class == FailureClass::StartTimeout),
+            known: attempt.is_some_and(|attempt| matches!(attempt.outcome, Outcome::Made { .. })),
             repeated: attempt.is_some_and(|attempt| attempt.tries > 1),
         }
     }

@@ -220,7 +220,14 @@ impl Sim<'_> {
             let returns = given_up.max(there);
             return Route { arrives: Some(there), returns, brings: Brings::Nothing };
         }
-        if self.strikes(Kind::LateArrival, 100) {
+        // Where a listing is the truth, what it does not show does not come later either.
+        let lags = match side {
+            Side::Buildkite => true,
+            Side::Backend(name) => {
+                self.policy.backends.get(name).is_some_and(|backend| !backend.listing_lag.is_zero())
+            }
+        };
+        if lags && self.strikes(Kind::LateArrival, 100) {
             let returns = self.dice.millis(20, 500);
             let arrives = Some(returns + self.dice.millis(1, 6_000));
             return Route { arrives, returns, brings: Brings::Nothing };

@@ -223,7 +223,8 @@ impl Sim<'_> {
         };
         let up = created_at.plus(timeout);
         let early = call.gave_up && word.asked_at < up && !adopted;
-        if early || (!word.state.is_terminal() && word.asked_at < created_at) {
+        let before = call.known && !word.state.is_terminal() && word.asked_at < created_at;
+        if early || before {
             let text = format!(
                 "{name}, made at {}, is deleted on the word {:?}, asked at {}",
                 clock(created_at),

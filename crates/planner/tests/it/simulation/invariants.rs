@@ -385,7 +385,13 @@ impl Sim<'_> {
         let Some(calm) = self.calm_since.filter(|_| !self.two_installations()) else { return };
         let (now, from) = (self.now, self.watch.disturbed_at.max(calm));
         let remains = self.places.values().flat_map(super::backends::Place::live).find(|machine| {
-            machine.seen.ended.as_ref().is_some_and(|end| now.since(end.at.max(from)) > REMAINS)
+            // What bears another installation's mark is left to its own deadline.
+            machine.seen.instance == self.shells[0].instance
+                && machine
+                    .seen
+                    .ended
+                    .as_ref()
+                    .is_some_and(|end| now.since(end.at.max(from)) > REMAINS)
         });
         if let Some((job, name)) = remains.map(|found| (found.seen.job, found.seen.name.clone())) {
             let text = format!("{name} ended and is not removed");

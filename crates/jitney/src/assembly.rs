@@ -115,19 +115,10 @@ pub async fn assemble(config: &Config, place: &Place, reins: Reins) -> Result<Op
     }
     let environment = |name: &str| place.environment.get(name).cloned();
     let client = client(config, &environment)?;
-    let backends = config
-        .backends
-        .iter()
-        .map(|(name, backend)| {
-            let made = make(config, &backend.kind, place)?;
-            Ok((name.clone(), made))
-        })
-        .map(|made: Result<(BackendName, Result<_, String>), Error>| {
-            let (name, made) = made?;
-            let words = |words| Error::Backend { name: name.to_string(), words };
-            Ok((name.clone(), made.map_err(words)?))
-        })
-        .collect::<Result<BTreeMap<BackendName, Arc<dyn Backend>>, Error>>()?;
+    let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
+    for (name, backend) in &config.backends {
+        backends.insert(name.clone(), make(config, name, &backend.kind, place)?);
+    }
     let address = config.server.listen;
     let listener =
         TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
@@ -184,25 +175,26 @@ fn token(config: &Config) -> buildkite::TokenSource {
     }
 }
 
-/// The outer error is of the place, the inner one of the backend.
 fn make(
     config: &Config,
+    name: &BackendName,
     kind: &Kind,
     place: &Place,
-) -> Result<Result<Arc<dyn Backend>, String>, Error> {
-    Ok(match kind {
+) -> Result<Arc<dyn Backend>, Error> {
+    let refused = |words: String| Error::Backend { name: name.to_string(), words };
+    match kind {
         Kind::Process(wanted) => {
             let made = Process::new(process_options(config, wanted, place)?);
-            made.map(|made| -> Arc<dyn Backend> { Arc::new(made) }).map_err(|e| e.to_string())
+            Ok(Arc::new(made.map_err(|error| refused(error.to_string()))?))
         }
         Kind::Http(wanted) => {
             let made = http::Http::new(http_options(config, wanted));
-            made.map(|made| -> Arc<dyn Backend> { Arc::new(made) }).map_err(|e| e.to_string())
+            Ok(Arc::new(made.map_err(|error| refused(error.to_string()))?))
         }
         Kind::Kubernetes(_) | Kind::Gce(_) | Kind::CloudRun(_) => {
-            Err("this build does not have this kind of backend".into())
+            Err(refused("this build does not have this kind of backend".into()))
         }
-    })
+    }
 }
 
 /// What a process backend is made with.

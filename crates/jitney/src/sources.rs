@@ -25,6 +25,11 @@ impl Pauses {
         self.failures = 0;
     }
 
+    /// Whether the last failure was not the first in a row: then it is no news.
+    pub(crate) const fn is_old_news(&self) -> bool {
+        self.failures > 1
+    }
+
     /// How long to wait after one more failure: between three quarters and the whole of the pause,
     /// never less than was asked for.
     pub(crate) fn next(&mut self, asked: Option<Duration>) -> Duration {

@@ -67,12 +67,7 @@ impl MachineSource {
             }
             if let Some(failure) = failed {
                 let pause = pauses.next(failure.retry_after);
-                tracing::warn!(
-                    backend = %self.name,
-                    error = %failure.words,
-                    retry_in_seconds = pause.as_secs_f64(),
-                    "failed to list the machines"
-                );
+                self.tell(&failure, pause, pauses.is_old_news());
                 sleep(pause).await;
                 continue;
             }
@@ -81,6 +76,15 @@ impl MachineSource {
             if !missed {
                 self.wait(&*backend, started, changed).await;
             }
+        }
+    }
+
+    fn tell(&self, failure: &Failure, pause: Duration, is_old_news: bool) {
+        let (backend, error, retry_in_seconds) = (&self.name, &failure.words, pause.as_secs_f64());
+        if is_old_news {
+            tracing::debug!(%backend, %error, retry_in_seconds, "failed again to list machines");
+        } else {
+            tracing::warn!(%backend, %error, retry_in_seconds, "failed to list the machines");
         }
     }
 

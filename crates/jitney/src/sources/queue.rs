@@ -84,7 +84,7 @@ impl QueueSource {
                 }
                 Err(error) => {
                     let pause = pauses.next(error.retry_after);
-                    self.failed(&error, started_at, pause);
+                    self.failed(&error, started_at, pause, pauses.is_old_news());
                     if error.remedy == Remedy::Gone {
                         return;
                     }
@@ -101,9 +101,18 @@ impl QueueSource {
         }
     }
 
-    fn failed(&self, error: &buildkite::Error, started_at: Timestamp, pause: Duration) {
+    fn failed(
+        &self,
+        error: &buildkite::Error,
+        started_at: Timestamp,
+        pause: Duration,
+        is_old_news: bool,
+    ) {
         let retry_in_seconds = pause.as_secs_f64();
         match error.remedy {
+            _ if is_old_news => tracing::debug!(
+                %error, queue = %self.queue, retry_in_seconds, "failed again to list the queue"
+            ),
             Remedy::Unauthorized | Remedy::Forbidden | Remedy::Never => tracing::error!(
                 %error, queue = %self.queue, retry_in_seconds,
                 "Buildkite does not let us list the queue any more; what runs goes on"

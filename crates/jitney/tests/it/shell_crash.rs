@@ -4,12 +4,15 @@
 use std::time::Duration;
 
 use jitney::api::JobPhase;
-use sandbox::Fault;
 use sandbox::engine::{EventKind, Job, State};
 use sandbox::machines::Faults;
-use tokio::time::sleep;
+use sandbox::{Fault, OutageKind};
+use tokio::time::{Instant, sleep};
 
 use crate::shell_support::World;
+
+/// How long outages last, in seconds: longer than it takes to notice them.
+const OUT: u64 = 4;
 
 fn ran_once(job: &Job) -> bool {
     let starts = job.events.iter().filter(|event| matches!(event.kind, EventKind::Started));
@@ -154,4 +157,42 @@ async fn two_installations_with_one_name_are_an_alarm() {
     assert!(ended.iter().all(ran_once), "nobody kills the other's machine");
     others.stop().await;
     program.stop().await;
+}
+
+/// Jobs come in while the world is out of reach, and some are under way when it begins.
+async fn through_an_outage(length: Duration, begin: impl AsyncFnOnce(&World)) {
+    let world = World::new().await;
+    let program = world.start().await;
+    let first =
+        world.build("steps: [{ command: x, parallelism: 50, env: { PLAY_SECONDS: \"0.5\" } }]");
+    program.until("some are taken", |snapshot| (snapshot.counts.taken > 0).then_some(())).await;
+    begin(&world).await;
+    let over = Instant::now() + length;
+    let second = world.jobs(50);
+    let jobs: Vec<_> = first.into_iter().chain(second).collect();
+    let ended = world.ended(&jobs).await;
+    let late = Instant::now().saturating_duration_since(over);
+    assert!(ended.iter().all(ran_once), "{:?}", ended.iter().find(|job| !ran_once(job)));
+    assert!(late < Duration::from_secs(10), "{late:?} after the outage");
+    program.at_rest().await;
+    let counters = world.counters().await;
+    assert_eq!((counters.made, counters.alive), (100, 0), "{counters:?}");
+    program.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_buildkite_strands_no_job() {
+    for kind in [OutageKind::Drop, OutageKind::Refuse, OutageKind::Hang] {
+        let length = Duration::from_secs(OUT);
+        through_an_outage(length, async |world| world.sandbox.begin_outage(kind, length)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_a_backend_strands_no_job() {
+    for outage_status in [None, Some(503)] {
+        let faults = Faults { outage_ms: OUT * 1000, outage_status, ..Faults::default() };
+        let begin = async |world: &World| world.set_faults(&faults).await;
+        through_an_outage(Duration::from_secs(OUT), begin).await;
+    }
 }

@@ -10,15 +10,21 @@ use uuid::Uuid;
 
 use crate::cli::{Context, Exit, Failure};
 
+/// The agent puts sockets into its home, which is our folder, and a socket's path has 104 bytes at
+/// the most.
+const LONGEST_BASE: usize = 30;
+
 /// Removed when dropped, whatever happened.
 #[derive(Debug)]
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
     pub(super) fn make(context: &Context<'_>) -> Result<Self, Failure> {
-        let temporary = context.environment.get("TMPDIR").filter(|dir| !dir.is_empty());
-        let base = temporary.map_or(Path::new("/tmp"), Path::new);
-        let path = base.join(format!("jitney-demo-{}", Uuid::new_v4().simple()));
+        let temporary = context.environment.get("TMPDIR");
+        let fits = |dir: &&String| (1..=LONGEST_BASE).contains(&dir.len());
+        let base = temporary.filter(fits).map_or(Path::new("/tmp"), Path::new);
+        let number = &Uuid::new_v4().simple().to_string()[..8];
+        let path = base.join(format!("jitney-demo-{number}"));
         DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
             Failure::new(Exit::Failed, format!("failed to make {}: {error}", path.display()))
         })?;

@@ -16,6 +16,9 @@ const CANCELLED: &str = "cancelled";
 /// What steps say that need the real agent.
 const AGENT_COMMAND: &str = "buildkite-agent ";
 
+/// How much of the log of a job that went wrong is shown.
+const LINES_TOLD: usize = 12;
+
 /// The pipeline, as far as this agent can run it.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -86,6 +89,8 @@ pub(super) struct JobNow {
     pub(super) is_retry: bool,
     pub(super) visible_at: Option<Timestamp>,
     pub(super) finished_at: Option<Timestamp>,
+    /// The last lines of its log.
+    pub(super) last_lines: String,
 }
 
 impl Outcome {
@@ -128,6 +133,12 @@ impl JobNow {
             is_retry: job.retry_of.is_some(),
             visible_at: job.runnable_at.map(from_jiff),
             finished_at: job.finished_at.map(from_jiff),
+            last_lines: last_lines(&job.log.text()),
         }
     }
+}
+
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().rev().take(LINES_TOLD).collect();
+    lines.into_iter().rev().map(|line| format!("\n      {line}")).collect()
 }

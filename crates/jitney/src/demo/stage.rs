@@ -53,9 +53,7 @@ impl Stage {
         let agent = agent::choose(context.environment, folder)?;
         let mut place = configuration::place(context)?;
         // What agents keep in their home goes with the rest.
-        let home = folder.join("home");
-        std::fs::create_dir(&home).map_err(|error| failed(&error))?;
-        place.environment.insert("HOME".to_owned(), home.display().to_string());
+        place.environment.insert("HOME".to_owned(), folder.display().to_string());
         let version = version_of(&agent, folder, &place).await?;
         let repository = if agent::needs_repository(version) {
             Some(Repository::create().map_err(|error| failed(&error))?)

@@ -51,6 +51,9 @@ pub(super) fn deviations(script: &Script, outcome: &Outcome, closed: &[Closed]) 
 fn deviation(job: &JobNow, closed: Option<&Closed>) -> Option<String> {
     let name = &job.name;
     let Some(closed) = closed else {
+        if job.visible_at.is_none() {
+            return Some(format!("{name}: never came to run"));
+        }
         return Some(format!("{name}: Jitney is not done with it"));
     };
     let (ended, machines) = match job.key.as_deref() {
@@ -62,9 +65,10 @@ fn deviation(job: &JobNow, closed: Option<&Closed>) -> Option<String> {
     if !ended {
         let detail = job.detail.as_deref().unwrap_or("no reason given");
         return Some(format!(
-            "{name}: ended {} with {:?}, which it should not ({detail})",
+            "{name}: ended {} with {:?}, which it should not ({detail}){}",
             job.state.name(),
-            job.exit_status
+            job.exit_status,
+            job.last_lines
         ));
     }
     if closed.attempts != machines {

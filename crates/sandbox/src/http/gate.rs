@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use buildkite::wire::{ErrorBody, Scope};
+use jiff::fmt::rfc2822::DateTimePrinter;
 use uuid::Uuid;
 
 use super::reply::Failure;
@@ -133,7 +134,13 @@ pub(super) async fn pass(
     entry.status = response.as_ref().map(|response| response.status().as_u16());
     shared.journal(|journal| journal.push(entry));
     // An answer on a connection that has been cut is never written.
-    response.unwrap_or_else(|| StatusCode::SERVICE_UNAVAILABLE.into_response())
+    let mut response = response.unwrap_or_else(|| StatusCode::SERVICE_UNAVAILABLE.into_response());
+    // By the sandbox's own clock, which the controls may have moved.
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&shared.now());
+    if let Some(date) = date.ok().and_then(|date| HeaderValue::try_from(date).ok()) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    response
 }
 
 /// Whether a page of another site calls the controls through somebody's browser. They need no

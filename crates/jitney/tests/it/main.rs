@@ -3,6 +3,7 @@
 mod cli;
 mod cli_running;
 mod cli_support;
+mod chaos;
 mod config;
 mod config_broken;
 mod config_docs;

@@ -163,3 +163,18 @@ async fn a_wrong_wall_clock_loses_nothing() {
         program.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_family_of_metrics_is_documented() {
+    let documentation = include_str!("../../../../docs/api.md");
+    let world = World::new().await;
+    let program = world.start().await;
+    let (_, text) = program.get("/metrics").await;
+    let families: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert!(families.len() > 10, "{text}");
+    for family in families {
+        assert!(documentation.contains(&format!("`{family}`")), "{family} is not in docs/api.md");
+    }
+    program.stop().await;
+}

@@ -1,6 +1,7 @@
 //! What a user would notice of the program, one module per subject.
 
 mod cli;
+mod cli_docs;
 mod cli_running;
 mod cli_support;
 mod chaos;

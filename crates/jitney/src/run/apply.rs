@@ -16,6 +16,9 @@ use crate::sources::Pauses;
 const LEASE_MOST_S: u64 = 3_600;
 /// Calls fail for this long before Buildkite counts as out of reach: others may go through.
 const OUTAGE_AFTER: Duration = Duration::from_secs(2);
+/// Times are whole milliseconds. A listing that was begun in the one in which a create ended may
+/// have been begun before; it must not count as one that was begun after.
+const GRAIN: Duration = Duration::from_millis(1);
 /// A batch that brought neither a token nor a refusal is not repeated at once.
 const MINT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -140,7 +143,7 @@ impl State {
                 if outcome == CreateOutcome::Made {
                     self.executor.vault().drop_job(job);
                 }
-                let at = self.clock.now();
+                let at = self.clock.now().plus(GRAIN);
                 self.record(Event::CreateEnded { job, attempt, outcome, at });
                 self.executor.poke(&backend);
             }

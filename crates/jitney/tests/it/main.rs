@@ -1,10 +1,10 @@
 //! What a user would notice of the program, one module per subject.
 
+mod chaos;
 mod cli;
 mod cli_docs;
 mod cli_running;
 mod cli_support;
-mod chaos;
 mod config;
 mod config_broken;
 mod config_docs;

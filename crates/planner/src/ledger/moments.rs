@@ -1,6 +1,6 @@
 //! What an event adds to a job's story, as `explain` tells it.
 
-use crate::{CreateOutcome, Event, FinishOutcome, Moment, Timestamp};
+use crate::{CreateOutcome, Event, FinishOutcome, Moment, Offer, Timestamp};
 
 impl Event {
     /// The line that the event adds to its job's story; some add none.
@@ -12,12 +12,18 @@ impl Event {
 
     fn story(&self) -> Option<(Timestamp, String)> {
         Some(match self {
+            Self::Taken { at, request: Some(request), .. } => {
+                (*at, format!("seen and taken on: it asks for {}", request.shape))
+            }
+            Self::Taken { at, doom: Some(doom), .. } => {
+                (*at, format!("seen and taken on, to be failed: {}", doom.sentence()))
+            }
             Self::Taken { at, .. } => (*at, "seen and taken on".into()),
             Self::Reserved { sent_at, .. } => (*sent_at, "reserved".into()),
             Self::NotReserved { sent_at, .. } => (*sent_at, "not reserved by Buildkite".into()),
             Self::NotIssued { at, .. } => (*at, "no token issued by Buildkite".into()),
             Self::CreateIntended { attempt, offer, at, .. } => {
-                (*at, format!("attempt {attempt}: machine asked for on {}", offer.backend))
+                (*at, format!("attempt {attempt}: machine asked for on {}", described(offer)))
             }
             Self::CreateEnded { attempt, outcome, at, .. } => match outcome {
                 CreateOutcome::Made => (*at, format!("attempt {attempt}: machine made")),
@@ -46,7 +52,7 @@ impl Event {
                 (*at, format!("attempt {attempt}: the delete did not go through"))
             }
             Self::Gone { attempt, at, .. } => (*at, format!("attempt {attempt}: machine is gone")),
-            Self::Doomed { at, .. } => (*at, "will be failed".into()),
+            Self::Doomed { doom, at, .. } => (*at, format!("will be failed: {}", doom.sentence())),
             Self::FinishIntended { at, .. } => (*at, "telling Buildkite that it failed".into()),
             Self::FinishEnded { outcome, at, .. } => match outcome {
                 FinishOutcome::Taken => (*at, "failed in Buildkite".into()),
@@ -59,4 +65,18 @@ impl Event {
             Self::Forgotten { at, .. } => (*at, "nothing left to do".into()),
         })
     }
+}
+
+/// `here: 2 vCPU, 4 GiB`, with place and type where the backend has some.
+fn described(offer: &Offer) -> String {
+    let Offer { backend, place, machine_type, spot, cpu, memory, .. } = offer;
+    let mut text = format!("{backend}: {cpu} vCPU, {memory}");
+    for part in [machine_type, place].into_iter().filter(|part| !part.is_empty()) {
+        text.push_str(", ");
+        text.push_str(part);
+    }
+    if *spot {
+        text.push_str(", spot");
+    }
+    text
 }

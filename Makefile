@@ -30,7 +30,7 @@ check: ## what CI denies: formatting, lints, words, licences
 	@cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	if command -v typos >/dev/null; then typos; else echo "typos is not installed: spelling is not checked (cargo install typos-cli)"; fi
-	if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check; else echo "cargo-deny is not installed: licences and advisories are not checked (cargo install cargo-deny)"; fi
+	if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check bans licenses sources; else echo "cargo-deny is not installed: licences are not checked (cargo install cargo-deny)"; fi
 
 bench: ## the figures, measured on this machine
 	@cargo run --quiet --release --package planner --example round

@@ -7,6 +7,7 @@
 mod agents;
 mod cancels;
 mod clocks;
+mod documented;
 mod kills;
 mod outages;
 mod parts;
@@ -15,4 +16,5 @@ mod secrets;
 mod signals;
 mod start;
 mod twins;
+mod words;
 mod world;

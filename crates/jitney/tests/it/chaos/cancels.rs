@@ -42,6 +42,7 @@ async fn check(what: &str, api: Option<Fault>, machines: Faults, at: JobPhase, m
     world.set_faults(&Faults::default()).await;
     program.at_rest().await;
     let took = cancelled.elapsed();
+    eprintln!("cancelled {what}: at rest {took:.1?} later");
     let job = world.job(jobs[0]);
     assert_eq!(job.state, State::Canceled, "{what}: {job:#?}");
     assert_eq!(times(&job, EventKind::Started), 0, "{what}: {job:#?}");

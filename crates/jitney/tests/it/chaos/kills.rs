@@ -11,6 +11,9 @@ use sandbox::{Fault, engine};
 use super::parts;
 use super::world::{World, each_ran_once, soon};
 
+/// Of machines at a time; no kill may lead to more.
+const LIMIT: usize = 60;
+
 /// Calls that take a while: a kill then befalls some that are under way.
 fn slow_calls() -> Fault {
     Fault { route: "/v3/*".to_owned(), delay_before_ms: 25, delay_after_ms: 25, ..Fault::default() }
@@ -21,7 +24,7 @@ fn slow_calls() -> Fault {
 async fn killed_on_http(count: usize, moments: &[(usize, EventKind)]) {
     let mut world = World::new().await;
     // Several waves: at each moment some jobs wait, some are claimed and some run.
-    world.queue = "    limits: { machines: 60 }".to_owned();
+    world.queue = format!("    limits: {{ machines: {LIMIT} }}");
     world.sandbox.add_fault(slow_calls());
     let slow = Faults { create_delay_ms: 20, delete_delay_ms: 20, ..Faults::default() };
     world.set_faults(&slow).await;
@@ -39,6 +42,8 @@ async fn killed_on_http(count: usize, moments: &[(usize, EventKind)]) {
     let again: Vec<_> = made.iter().filter(|(_, made)| made.len() > 1).collect();
     assert!(again.is_empty(), "more than one machine: {again:#?}");
     assert_eq!(made.len(), count);
+    let most = world.counters().await.most_alive;
+    assert!(most <= LIMIT, "the limit of {LIMIT} machines did not hold: {most}");
     program.stop().await;
 }
 

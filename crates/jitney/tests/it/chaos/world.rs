@@ -38,6 +38,7 @@ pub(crate) struct World {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Counters {
     pub(crate) alive: usize,
+    pub(crate) most_alive: usize,
     pub(crate) made: u64,
     pub(crate) deleted: u64,
 }

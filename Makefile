@@ -34,3 +34,5 @@ check: ## what CI denies: formatting, lints, words, licences
 
 bench: ## the figures, measured on this machine
 	@cargo run --quiet --release --package planner --example round
+	cargo build --quiet --release --package jitney
+	cargo run --quiet --release --package jitney --example figures

@@ -152,12 +152,11 @@ impl Stage {
     }
 
     async fn ended(&self, jobs: &[Uuid]) {
-        let over = |id: &Uuid| {
-            move |engine: &sandbox::engine::Engine| {
-                engine.job(*id).is_some_and(|job| job.state.is_terminal())
-            }
+        let all_over = |engine: &sandbox::engine::Engine| {
+            let over = |id: &Uuid| engine.job(*id).is_some_and(|job| job.state.is_terminal());
+            jobs.iter().all(over).then_some(())
         };
-        self.sandbox.until(|engine| jobs.iter().all(|id| over(id)(engine)).then_some(())).await;
+        self.sandbox.until(all_over).await;
     }
 
     /// When the create for each job first arrived.

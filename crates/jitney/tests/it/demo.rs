@@ -90,3 +90,23 @@ async fn an_interrupt_leaves_nothing_either() {
     assert!(!text.contains("is left"), "{text}");
     expect_nothing_left(folder.path());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_never_takes_a_job_is_a_deviation_and_leaves_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let agent = folder.path().join("buildkite-agent");
+    let text = "#!/bin/sh\n[ \"$1\" = --version ] && echo buildkite-agent version 3.137.0 && exit\n\
+                echo no agent today >&2\nexit 1\n";
+    std::fs::write(&agent, text).unwrap();
+    std::fs::set_permissions(&agent, PermissionsExt::from_mode(0o755)).unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let (agent, place) = (agent.display().to_string(), temporary.path().display().to_string());
+    let environment = [("TMPDIR", place.as_str()), ("JITNEY_AGENT", agent.as_str())];
+    let ran = jitney_with(&["demo"], &environment, folder.path()).await.expect(1);
+    for part in ["Not as it should be", "compile 1/8", "no agent today"] {
+        assert!(ran.out.contains(part), "{part} is not in\n{}", ran.out);
+    }
+    assert!(!ran.out.contains("is left"), "{}", ran.out);
+    expect_nothing_left(temporary.path());
+}

@@ -43,6 +43,9 @@ const MIGRATIONS: [&str; 1] = ["
 /// Somebody who looks into the file with a tool of theirs holds it for moments only.
 const BUSY: Duration = Duration::from_millis(200);
 
+/// How many jobs' history makes room for what is new: a few megabytes.
+const MADE_ROOM: i64 = 1_000;
+
 /// Why the file could not be used.
 #[derive(Debug)]
 pub(super) enum Broken {
@@ -172,6 +175,22 @@ impl Store {
             closed.extend(serde_json::from_str::<Closed>(&body?).ok());
         }
         Ok(closed)
+    }
+
+    /// Drops the oldest of the history, if the file is at its limit; of a disk that is full for
+    /// another reason nothing is won. Answers how many jobs it has forgotten.
+    pub(super) fn make_room(&self) -> rusqlite::Result<usize> {
+        let number = |pragma: &str| -> rusqlite::Result<i64> {
+            self.connection.query_row(pragma, [], |row| row.get(0))
+        };
+        let (pages, most) = (number("PRAGMA page_count")?, number("PRAGMA max_page_count")?);
+        if pages < most - most / 8 {
+            return Ok(0);
+        }
+        self.connection.execute(
+            "DELETE FROM history WHERE job IN (SELECT job FROM history ORDER BY closed_at LIMIT ?1)",
+            params![MADE_ROOM],
+        )
     }
 
     pub(super) fn prune(&self, before: Timestamp) -> rusqlite::Result<usize> {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use planner::JobId;
+use planner::{JobId, Timestamp};
 use tokio::sync::{oneshot, watch};
 
 use super::files::Lock;
@@ -35,6 +35,8 @@ pub(super) struct Writer {
     full: watch::Sender<bool>,
     waiting: VecDeque<Batch>,
     replies: Vec<oneshot::Sender<Kept>>,
+    /// Not to be tried again before: all that waits is in each try, and the loop waits for it.
+    try_at: Option<Timestamp>,
 }
 
 impl Writer {
@@ -46,7 +48,7 @@ impl Writer {
         full: watch::Sender<bool>,
     ) -> Self {
         let (waiting, replies) = (VecDeque::new(), Vec::new());
-        Self { store, _lock: lock, keep, clock, full, waiting, replies }
+        Self { store, _lock: lock, keep, clock, full, waiting, replies, try_at: None }
     }
 
     pub(super) fn run(mut self, inbox: &Receiver<Request>) {
@@ -68,6 +70,7 @@ impl Writer {
                 prune_at = self.clock.now().plus(PRUNE_EVERY);
             }
         }
+        self.try_at = None;
         self.write();
         if !self.waiting.is_empty() {
             tracing::error!(
@@ -107,8 +110,13 @@ impl Writer {
         if self.waiting.is_empty() {
             return;
         }
-        let was_full = *self.full.borrow();
-        let kept = match self.store.write(self.waiting.iter()) {
+        let now = self.clock.now();
+        if self.try_at.is_some_and(|at| now < at) {
+            self.drop_oldest();
+            return self.reply(Kept::InMemory);
+        }
+        let was_full = self.try_at.take().is_some() || *self.full.borrow();
+        let kept = match self.try_write() {
             Ok(()) => {
                 self.waiting.clear();
                 if was_full {
@@ -124,17 +132,32 @@ impl Writer {
                          again, what runs goes on"
                     );
                 }
+                self.try_at = Some(self.clock.now().plus(TRY_AGAIN));
                 self.drop_oldest();
                 Kept::InMemory
             }
         };
         self.full.send_if_modified(|full| {
             let now = kept == Kept::InMemory;
-            let changed = *full != now;
-            *full = now;
-            changed
+            std::mem::replace(full, now) != now
         });
+        self.reply(kept);
+    }
+
+    /// A file that has grown to its limit makes room: history is worth less than work.
+    fn try_write(&mut self) -> rusqlite::Result<()> {
+        let Err(error) = self.store.write(self.waiting.iter()) else { return Ok(()) };
+        let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+        if !full || self.store.make_room()? == 0 {
+            return Err(error);
+        }
+        tracing::debug!("dropped the oldest history: the journal has grown to its limit");
+        self.store.write(self.waiting.iter())
+    }
+
+    fn reply(&mut self, kept: Kept) {
         for reply in self.replies.drain(..) {
+            // Whoever asked may have left.
             let _ = reply.send(kept);
         }
     }

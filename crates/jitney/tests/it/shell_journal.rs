@@ -209,3 +209,39 @@ async fn the_journal_grows_to_its_limit_and_no_further() {
     drop(opened.journal);
     assert!(std::fs::metadata(&options.path).unwrap().len() <= options.most_bytes);
 }
+
+#[tokio::test]
+async fn history_makes_room_for_work_when_the_journal_has_grown_to_its_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = options(folder.path());
+    options.most_bytes = 256 * 1024;
+    let opened = open(&options);
+    for number in 0..2_000_u32 {
+        let done = closed(job(number.into()), at(number.into()));
+        let batch = Batch { closed: vec![done], ..batch(Vec::new()) };
+        assert_eq!(opened.journal.append(batch).await, Kept::Written, "job {number}");
+    }
+    assert!(opened.journal.history(job(1_999)).await.is_some());
+    assert!(opened.journal.history(job(0)).await.is_none(), "the oldest is gone");
+    assert!(!*opened.journal.full().borrow());
+    drop(opened.journal);
+    assert!(std::fs::metadata(&options.path).unwrap().len() <= options.most_bytes);
+}
+
+#[tokio::test]
+async fn a_journal_that_takes_no_writes_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let opened = open(&options);
+    let mut tool = rusqlite::Connection::open(&options.path).unwrap();
+    let held = tool.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    let began = std::time::Instant::now();
+    // Each try of a file that somebody holds takes 200 ms.
+    for number in 0..50 {
+        assert_eq!(opened.journal.append(batch(vec![taken(job(number))])).await, Kept::InMemory);
+    }
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    held.commit().unwrap();
+    drop(opened.journal);
+    assert_eq!(open(&options).ledger.entries().count(), 50, "the end does not wait to try");
+}

@@ -9,7 +9,11 @@ pub(super) fn serve(context: &Context<'_>) -> Result<Answer, Failure> {
     let (file, config) = configuration::config(context)?;
     let place = configuration::place(context)?;
     log::init(&config.log);
-    match runtime()?.block_on(service::serve(&file, config, place)) {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(service::serve(&file, config, place));
+    // A look-up of a name, or a file that does not answer, may hold a thread for minutes.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => Ok(Answer::ok("")),
         Err(Error::Config(error)) => Err(error.into()),
         Err(error) => {

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::input::{Call, Input, Outcome, Sender, Stack};
+use crate::run::Error;
 use notices::Notices;
 pub(crate) use vault::Vault;
 
@@ -64,7 +65,7 @@ impl Executor {
         cluster_token: buildkite::TokenSource,
     ) -> Self {
         let mut tasks = JoinSet::new();
-        let notices = Notices::start(&mut tasks, clock);
+        let notices = Notices::start(&mut tasks);
         Self {
             clock,
             inbox,
@@ -195,7 +196,8 @@ impl Executor {
 
     /// A call has ended: it may be begun again.
     pub(crate) fn ended(&mut self, outcome: &Outcome) {
-        self.reap();
+        // What it came to has been told already.
+        while self.tasks.try_join_next().is_some() {}
         match outcome {
             Outcome::Asked { jobs, .. } => self.free(jobs, Call::Ask),
             Outcome::Reserved { jobs, .. } => self.free(jobs, Call::Reserve),
@@ -228,27 +230,34 @@ impl Executor {
 
     /// Starts a call whose end is told to the loop.
     fn spawn(&mut self, call: impl Future<Output = Outcome> + Send + 'static) {
-        let inbox = self.inbox.clone();
+        let teller = Teller(self.inbox.clone());
         self.tasks.spawn(async move {
             let outcome = call.await;
-            // The loop has gone: nobody is left to be told.
-            let _ = inbox.send(Input::Ended(outcome));
+            teller.tell(Input::Ended(outcome));
         });
-    }
-
-    /// Looks at the tasks that have ended: one that panicked is a bug that must be seen.
-    fn reap(&mut self) {
-        while let Some(ended) = self.tasks.try_join_next() {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                tracing::error!(%error, "a call ended in a panic");
-            }
-        }
     }
 
     /// Waits for the notices that are still to be sent, for a while.
     pub(crate) async fn flush_notices(&mut self, patience: Duration) {
         self.notices.flush(patience).await;
+    }
+}
+
+/// Tells the loop how a call went. A call that panicked would be under way for ever, and its job
+/// with it: the loop is told that it cannot go on, and whoever is started next takes over.
+struct Teller(Sender);
+
+impl Teller {
+    fn tell(&self, input: Input) {
+        // The loop has gone: nobody is left to be told.
+        let _ = self.0.send(input);
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell(Input::Fatal(Error::Bug { words: "a call ended in a panic".into() }));
+        }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::clock::{Clock, to_jiff};
+use crate::clock::to_jiff;
 use crate::sources::Pauses;
 
 /// How long the first of a batch waits for others.
@@ -30,7 +30,7 @@ enum Message {
 }
 
 impl Notices {
-    pub(super) fn start(tasks: &mut JoinSet<()>, _clock: Clock) -> Self {
+    pub(super) fn start(tasks: &mut JoinSet<()>) -> Self {
         let (sender, inbox) = mpsc::unbounded_channel();
         tasks.spawn(deliver(inbox));
         Self(sender)

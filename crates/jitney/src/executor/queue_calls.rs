@@ -1,6 +1,7 @@
 //! Calls to Buildkite on behalf of jobs: ask, reserve, mint, finish. Each takes the time at which
 //! it was begun as the time of what it learns: later words cannot be older than that.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,10 +87,10 @@ impl Executor {
             match answer.await {
                 Ok(batch) => {
                     failed = first_failure(&batch);
+                    let attempts: BTreeMap<JobId, u32> = wanted.into_iter().collect();
                     for token in batch.value.issued {
                         let job = JobId(token.job);
-                        let attempt = wanted.iter().find(|(id, _)| *id == job);
-                        issued.extend(attempt.map(|(job, n)| (*job, *n, token.token)));
+                        issued.extend(attempts.get(&job).map(|n| (job, *n, token.token)));
                     }
                     not_issued.extend(batch.value.not_issued.into_iter().map(JobId));
                 }

@@ -36,6 +36,8 @@ pub(crate) struct QueueSource {
 struct Memory {
     candidates: HashMap<JobId, Arc<Candidate>>,
     last: Option<Arc<[Arc<Candidate>]>>,
+    /// By which they were assessed.
+    policy: Option<Arc<Policy>>,
 }
 
 impl QueueSource {
@@ -70,10 +72,11 @@ impl QueueSource {
             match stack.client.list_all(&stack.queue_key, Paging::default()).await {
                 Ok(listing) => {
                     pauses.reset();
-                    if self.settings.has_changed().unwrap_or(false) {
-                        memory = Memory::default();
+                    if !listing.complete {
+                        let jobs = listing.jobs.len();
+                        tracing::warn!(jobs, queue = %self.queue, "the queue is longer than we read; the jobs behind these wait");
                     }
-                    let policy = Arc::clone(&self.settings.borrow_and_update().policy);
+                    let policy = Arc::clone(&self.settings.borrow().policy);
                     let candidates = memory.update(&self.queue, listing.jobs, &policy);
                     if candidates.iter().any(|candidate| is_ours(candidate)) {
                         busy_until = started + BUSY_FOR;
@@ -147,8 +150,11 @@ impl Memory {
         &mut self,
         queue: &QueueKey,
         jobs: Vec<ScheduledJob>,
-        policy: &Policy,
+        policy: &Arc<Policy>,
     ) -> Arc<[Arc<Candidate>]> {
+        if !self.policy.as_ref().is_some_and(|known| Arc::ptr_eq(known, policy)) {
+            *self = Self { policy: Some(Arc::clone(policy)), ..Self::default() };
+        }
         let mut now = HashMap::with_capacity(jobs.len());
         let mut order = Vec::with_capacity(jobs.len());
         for job in jobs {

@@ -52,10 +52,9 @@ pub enum JobTokens {
 /// Who may do what over HTTP.
 #[derive(Clone, Debug, Default)]
 pub struct Web {
-    /// With one, reading and writing need it; without, reading is free and writing is for callers
-    /// on this host.
+    /// With one, reading and writing need it; without, reading is free and nobody may write.
     pub access_token: Option<SecretString>,
-    /// A header that an authenticating proxy sets: its presence lets in like the token.
+    /// A header that an authenticating proxy sets: its presence lets read.
     pub proxy_header: Option<String>,
     /// No secret, no `/webhook`.
     pub webhook_secret: Option<SecretString>,

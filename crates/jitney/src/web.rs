@@ -5,7 +5,6 @@ mod access;
 mod metrics;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,8 +81,7 @@ pub(crate) async fn serve(listener: TcpListener, web: Web) {
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "there is nothing here") })
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(web);
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    if let Err(error) = axum::serve(listener, service).await {
+    if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the web server has ended");
     }
 }

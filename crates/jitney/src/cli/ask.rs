@@ -17,8 +17,6 @@ use crate::journal::Closed;
 /// It is on this host or near.
 const CONNECT: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(15);
-/// What a writing call has to bear where there is no token.
-const WRITE_HEADER: &str = "x-jitney";
 
 /// The Jitney that runs with this configuration.
 #[derive(Clone, Debug)]
@@ -72,8 +70,7 @@ impl Peer {
         method: Method,
         path: &str,
     ) -> Result<Option<T>, Failure> {
-        let mut request =
-            self.client.request(method, format!("{}{path}", self.base)).header(WRITE_HEADER, "cli");
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose_secret());
         }
@@ -88,7 +85,7 @@ impl Peer {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::new(
                 Exit::Refused,
                 format!(
-                    "the Jitney at {} does not let us in: {}; the configuration's access.token has to be the one that it was started with",
+                    "the Jitney at {} does not let us: {}; the configuration's access.token has to be the one that it was started with",
                     self.base,
                     words(&body)
                 ),

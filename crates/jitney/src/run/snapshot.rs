@@ -29,6 +29,10 @@ impl State {
                 missing.push(format!("backend {name} has not been listed{why}"));
             }
         }
+        // Before the first listing the queues have said it.
+        if missing.is_empty() && self.seen.buildkite.failing_since.is_some() {
+            missing.push("Buildkite cannot be reached".into());
+        }
         missing
     }
 

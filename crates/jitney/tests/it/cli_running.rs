@@ -13,7 +13,8 @@ use crate::shell_support::{PATIENCE, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_jitney_that_runs_is_shown_explained_and_drained() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    world.with_access_token("s3cret");
     let program = world.start().await;
     let file = configuration_of(&world, &program);
     let folder = world.folder.path();

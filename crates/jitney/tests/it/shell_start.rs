@@ -122,12 +122,16 @@ async fn a_later_outage_holds_jobs_and_loses_none() {
     world.sandbox.begin_outage(OutageKind::Drop, PATIENCE);
     let jobs = world.jobs(3);
     program.until("the outage is noticed", |snapshot| snapshot.buildkite_failing_since).await;
+    assert_eq!(program.get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(program.readiness().await.missing, ["Buildkite cannot be reached"]);
+    assert_eq!(program.get("/healthz").await.0, StatusCode::OK, "a restart would not help");
     world.sandbox.clear_faults();
     let ended = world.ended(&jobs).await;
     assert!(ended.iter().all(|job| job.outcome.is_success()));
     program
         .until("it is over", |snapshot| snapshot.buildkite_failing_since.is_none().then_some(()))
         .await;
+    assert!(program.readiness().await.ready);
     program.stop().await;
 }
 

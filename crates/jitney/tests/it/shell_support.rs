@@ -150,6 +150,14 @@ impl World {
         Ok(Program { url, http: self.http.clone(), shutdown, reload, task })
     }
 
+    /// The API asks for this token, and our calls bear it.
+    pub(crate) fn with_access_token(&mut self, token: &str) {
+        self.more = format!("access: {{ token: {token} }}");
+        let bearer = format!("Bearer {token}").parse().unwrap();
+        let headers = [(reqwest::header::AUTHORIZATION, bearer)].into_iter().collect();
+        self.http = reqwest::Client::builder().no_proxy().default_headers(headers).build().unwrap();
+    }
+
     /// A build of a pipeline, and its jobs.
     pub(crate) fn build(&self, yaml: &str) -> Vec<Uuid> {
         self.build_steps(pipeline::from_yaml(yaml).unwrap())

@@ -15,15 +15,25 @@ use uuid::Uuid;
 use crate::shell_support::{TOKEN, World, everything_in};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_token_everybody_reads_and_only_programs_on_this_host_write() {
-    let world = World::new().await;
-    let program = world.start().await;
-    assert_eq!(program.get("/api/status").await.0, StatusCode::OK);
-    assert_eq!(program.call(Method::POST, "/api/drain", &[]).await.0, StatusCode::FORBIDDEN);
-    let marked = [("x-jitney", "1")];
-    assert_eq!(program.call(Method::POST, "/api/drain", &marked).await.0, StatusCode::OK);
-    assert!(program.status().await.drained);
-    program.stop().await;
+async fn without_a_token_the_api_only_reads() {
+    for access in ["{}", "{ proxy_header: X-Forwarded-Email }"] {
+        let mut world = World::new().await;
+        world.more = format!("access: {access}");
+        let program = world.start().await;
+        // A job on this very host can send any header.
+        let claims = [("x-jitney", "1"), ("x-forwarded-email", "boss@acme.example")];
+        assert_eq!(program.call(Method::GET, "/api/status", &claims).await.0, StatusCode::OK);
+        for method in [Method::POST, Method::DELETE] {
+            let (status, words) = program.call(method, "/api/drain", &claims).await;
+            assert_eq!(status, StatusCode::FORBIDDEN);
+            assert!(words.contains("access.token"), "{words}");
+        }
+        let bare = if access == "{}" { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+        assert_eq!(program.get("/api/status").await.0, bare);
+        let jobs = world.jobs(1);
+        assert_eq!(world.ended(&jobs).await[0].state, State::Finished, "it was not drained");
+        program.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,15 +56,15 @@ async fn with_a_token_everything_but_the_probes_needs_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_draining_nothing_is_taken_and_resuming_takes_it() {
-    let world = World::new().await;
+    let mut world = World::new().await;
+    world.with_access_token("s3cret");
     let program = world.start().await;
-    let marked = [("x-jitney", "1")];
-    program.call(Method::POST, "/api/drain", &marked).await;
+    assert_eq!(program.call(Method::POST, "/api/drain", &[]).await.0, StatusCode::OK);
     let jobs = world.jobs(1);
     let waiting = program.until("it waits", |snapshot| snapshot.waiting.first().cloned()).await;
     assert_eq!(waiting.reason, planner::Reason::Draining);
     assert!(matches!(program.explain(jobs[0]).await, Some(Explained::Waiting(_))));
-    program.call(Method::DELETE, "/api/drain", &marked).await;
+    assert_eq!(program.call(Method::DELETE, "/api/drain", &[]).await.0, StatusCode::OK);
     assert_eq!(world.ended(&jobs).await[0].state, State::Finished);
     program.stop().await;
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::program::{PATIENCE, Process, Program};
+use super::program::{Heard, PATIENCE, Process, Program};
 
 /// The cluster's token: planted, so that it can be looked for.
 pub(crate) const TOKEN: &str = "bkct_planted_cluster_token";
@@ -24,6 +25,8 @@ pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     /// Lives as long as this.
     _machines: Process,
+    /// What the last program says, for the story of a failure.
+    heard: Mutex<Option<Heard>>,
     machines_url: String,
     pub(crate) folder: TempDir,
     http: reqwest::Client,
@@ -71,6 +74,7 @@ impl World {
         Self {
             sandbox,
             _machines: machines,
+            heard: Mutex::default(),
             folder,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             buildkite: String::new(),
@@ -133,7 +137,9 @@ impl World {
     }
 
     pub(crate) async fn start(&self) -> Program {
-        Program::start(&self.config(), self.folder.path()).await
+        let program = Program::start(&self.config(), self.folder.path()).await;
+        *self.heard.lock().unwrap() = Some(program.process.err.clone());
+        program
     }
 
     pub(crate) fn build_steps(&self, steps: Vec<NewStep>) -> Vec<Uuid> {
@@ -153,7 +159,11 @@ impl World {
     pub(crate) async fn until<T>(&self, what: &str, look: impl FnMut(&Engine) -> Option<T>) -> T {
         match timeout(PATIENCE, self.sandbox.until(look)).await {
             Ok(found) => found,
-            Err(_) => panic!("{what}: not within {PATIENCE:?}: {:?}", self.states()),
+            Err(_) => {
+                let heard = self.heard.lock().unwrap().as_ref().map(Heard::text);
+                let said = heard.unwrap_or_default();
+                panic!("{what}: not within {PATIENCE:?}: {:?}\n{said}", self.states())
+            }
         }
     }
 

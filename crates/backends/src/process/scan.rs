@@ -6,6 +6,7 @@ use std::io;
 
 use guest::place::{Place, is_locked, read_json, try_lock, write_json};
 use guest::report::{Cause, Ended, Phase as GuestPhase, Report, Usage};
+use jiff::Timestamp;
 
 use super::make::labels;
 use super::{Inner, Stamp, io_error};
@@ -44,10 +45,12 @@ fn machine(inner: &Inner, name: &str, place: &Place) -> io::Result<Option<Machin
     if !alive && let Some(found) = report.as_mut().filter(|found| found.ended.is_none()) {
         bury(inner, place, found)?;
     }
-    let (phase, note) = match &report {
+    let (phase, ended) = match report.as_ref() {
         None if alive => (Phase::Provisioning, None),
-        None => (Phase::Requested, Some("its guest was not started".to_owned())),
-        Some(report) => (phase_of(report), None),
+        // Whoever makes a machine holds its lock until the guest has it, and a guest reports before
+        // it lets go: nobody is coming any more.
+        None => (Phase::Ended, Some(unstarted(stamp.created_at))),
+        Some(report) => (phase_of(report), report.ended.clone().map(end_of)),
     };
     Ok(Some(Machine {
         name: name.to_owned(),
@@ -56,9 +59,22 @@ fn machine(inner: &Inner, name: &str, place: &Place) -> io::Result<Option<Machin
         created_at: stamp.created_at,
         connected_at: report.as_ref().and_then(|report| report.connected_at),
         deadline_at: stamp.deadline_at,
-        ended: report.and_then(|report| report.ended).map(end_of),
-        note,
+        ended,
+        note: None,
     }))
+}
+
+/// The end of a machine whose maker was killed before its guest lived, or whose guest died before
+/// its first word.
+fn unstarted(at: Timestamp) -> MachineEnd {
+    MachineEnd {
+        at,
+        cause: "its guest was not started".to_owned(),
+        log_tail: String::new(),
+        cpu_seconds: None,
+        peak_memory_bytes: None,
+        oom_killed: false,
+    }
 }
 
 fn phase_of(report: &Report) -> Phase {

@@ -171,7 +171,7 @@ async fn unstarted(place: &mut Place) -> backends::Order {
     backend.create(&order).await.expect("create");
     place.options.guest_exe = working;
     until(&backend, &order.name, "listed", |machine| {
-        machine.is_some_and(|machine| machine.phase == Phase::Requested)
+        machine.is_some_and(|machine| machine.phase == Phase::Ended)
     })
     .await;
     assert!(place.machine(&order.name).join("token").exists());
@@ -184,7 +184,8 @@ async fn a_repeat_starts_what_a_killed_creator_left_unstarted() {
     let order = unstarted(&mut place).await;
     let backend = place.process();
     let listing = backend.list().await.expect("a listing");
-    assert_eq!(listing.machines[0].note.as_deref(), Some("its guest was not started"));
+    let end = listing.machines[0].ended.as_ref().expect("nobody will ever start it");
+    assert_eq!(end.cause, "its guest was not started");
     backend.create(&order).await.expect("the repeat");
     until(&backend, &order.name, "connected", is_up).await;
     assert!(!place.machine(&order.name).join("token").exists());

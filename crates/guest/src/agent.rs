@@ -103,6 +103,13 @@ fn environment(orders: &Orders, place: &Place, user: Option<&Account>) -> BTreeM
     let given = orders.env.iter().map(|(name, value)| (name.clone(), value.clone()));
     // The account's own home, not that of whoever runs Jitney.
     env.extend(given.filter(|(name, _)| user.is_none() || !is_of_account(name)));
+    // systemd starts a service of root's without HOME. The agent would keep its sockets in the
+    // machine's folder then, and their paths be too long; git would not find its keys.
+    if env.get("HOME").is_none_or(String::is_empty)
+        && let Ok(own) = account(&getuid().as_raw().to_string())
+    {
+        env.insert("HOME".to_owned(), own.home);
+    }
     let ours = [
         ("BUILDKITE_AGENT_ENDPOINT", orders.endpoint.clone()),
         ("BUILDKITE_AGENT_ACQUIRE_JOB", orders.job.to_string()),

@@ -265,3 +265,21 @@ fn every_orphan_is_adopted_reaped_and_killed() {
         assert!(!Path::new("/proc").join(pid).exists(), "{pid} is alive");
     }
 }
+
+#[test]
+fn without_a_home_in_the_orders_the_agent_gets_that_of_its_account() {
+    // Asked of `env`: a shell fills in what is absent for itself.
+    const SAYS_HOME: &str = r#"env | grep ^HOME= > "$BUILDKITE_BUILD_PATH/home" || true"#;
+    let mut machine = Machine::new(SAYS_HOME);
+    let home = |machine: &Machine| {
+        assert_eq!(machine.run(), Cause::Exited { code: 0 });
+        fs::read_to_string(machine.dir().join("build/home")).expect("the agent ran")
+    };
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let own = guest::account::account(&uid).expect("the tests run as a user of this host");
+    assert_eq!(home(&machine), format!("HOME={}\n", own.home));
+
+    machine = Machine::new(SAYS_HOME);
+    machine.orders.env.insert("HOME".to_owned(), "/of/the/orders".to_owned());
+    assert_eq!(home(&machine), "HOME=/of/the/orders\n");
+}

@@ -95,7 +95,7 @@ impl Faults {
         let message = refusal
             .message
             .clone()
-            .unwrap_or_else(|| format!("refused on demand ({class:?}) in `{place}`"));
+            .unwrap_or_else(|| format!("refused on demand ({class:?}){}", at(place)));
         Some(Failure { class, message, retry_after_s: refusal.retry_after_s })
     }
 
@@ -106,6 +106,11 @@ impl Faults {
     pub(super) fn stale_until(&self, since: Timestamp) -> Timestamp {
         after(since, self.stale_ms)
     }
+}
+
+/// A service without places has an empty one.
+fn at(place: &str) -> String {
+    if place.is_empty() { String::new() } else { format!(" in `{place}`") }
 }
 
 fn after(since: Timestamp, millis: u64) -> Timestamp {

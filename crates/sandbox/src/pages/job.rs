@@ -21,7 +21,7 @@ pub(super) fn page(engine: &Engine, job: &Job, now: Timestamp) -> Markup {
             h2 { "Command" }
             pre.command { (job.command.command) }
             h2 { "Log" }
-            (terminal::draw(&job.log.text()))
+            (terminal::draw(&job.log.text(), live))
             h2 { "Timeline" }
             ol.timeline.card { @for event in &job.events { (line(engine, job, event)) } }
         },

@@ -3,15 +3,19 @@
 
 use maud::{Markup, html};
 
+use super::layout::Live;
+
 /// What is drawn of a long log: its end is what people look for.
 const SHOWN_BYTES: usize = 1 << 20;
 
-pub(super) fn draw(text: &str) -> Markup {
+pub(super) fn draw(text: &str, live: Live) -> Markup {
     let (text, cut) = tail(text);
     let sections = sections(text);
     html! {
         div.log {
-            @if sections.is_empty() { div.empty { "Nothing yet." } }
+            @if sections.is_empty() {
+                div.empty { (match live { Live::Yes => "Nothing yet.", Live::No => "There is none." }) }
+            }
             @if cut > 0 { div.empty { "The first " (cut) " bytes are not shown." } }
             @for (n, section) in sections.iter().enumerate() { (of_section(section, n)) }
         }

@@ -78,7 +78,7 @@ pub(crate) async fn serve(listener: TcpListener, web: Web) {
         .route("/readyz", get(readyz))
         .route("/webhook", post(webhook))
         .merge(api)
-        .fallback(|| async { refusal(StatusCode::NOT_FOUND, "there is nothing here") })
+        .fallback(|| async { refusal(StatusCode::NOT_FOUND, "there is nothing here; what there is begins with /api/status, /metrics, /healthz or /readyz") })
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(web);
     if let Err(error) = axum::serve(listener, router).await {

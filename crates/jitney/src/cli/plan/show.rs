@@ -90,9 +90,13 @@ fn exclusions(explained: &Explained, screen: Screen) -> String {
         .collect()
 }
 
-/// Refusals begin with a small letter, as errors do.
+/// Refusals begin with a small letter, as errors do. One that begins with a tag stays as it is:
+/// tags are written small.
 fn sentence(refusal: &Refusal) -> String {
     let text = refusal.to_string();
+    if text.split_whitespace().next().is_some_and(|word| word.contains('=')) {
+        return text;
+    }
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -156,8 +156,8 @@ fn of_closed(closed: &Closed, screen: Screen) -> String {
     let mut text = title(*job, queue.as_str(), pipeline, *build, step, screen);
     let at = date(closed.closed_at);
     let outcome = screen.strong(&closed.outcome);
-    line(&mut text, format_args!("Ended: {outcome}, done with at {at}"));
-    line(&mut text, format_args!("Why: {}", closed.why));
+    line(&mut text, format_args!("Ended: {outcome}"));
+    line(&mut text, format_args!("Done with: {at}, {}", closed.why));
     if let Some(machine) = &closed.machine {
         let backend = closed.backend.as_deref().unwrap_or("?");
         let attempts = closed.attempts;

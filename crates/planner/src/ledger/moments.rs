@@ -39,7 +39,9 @@ impl Event {
             Self::JobStopping { at, .. } => (*at, "being stopped".into()),
             Self::JobEnded { state, at, .. } => (*at, format!("ended: {}", state.word())),
             Self::MachineEnded { attempt, end, .. } => {
-                (end.at, format!("attempt {attempt}: machine ended: {}", end.cause))
+                let memory =
+                    if end.oom_killed { "; something was killed for want of memory" } else { "" };
+                (end.at, format!("attempt {attempt}: machine ended: {}{memory}", end.cause))
             }
             Self::AttemptFailed { attempt, failure, at, .. } => {
                 (*at, format!("attempt {attempt}: failed: {}", failure.words))

@@ -227,3 +227,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_story_says_that_memory_was_wanting() {
+    let told = |oom_killed| {
+        let tried = ended(
+            failed(FailureClass::EndedEarly, "", 0),
+            "the agent exited with 0",
+            "",
+            oom_killed,
+        );
+        let end = tried.ended.expect("it has ended").into();
+        let event =
+            Event::MachineEnded { job: row("", "web", "main").id, attempt: 1, end, at: START };
+        event.moment().expect("an end is told").what.to_string()
+    };
+    let plain = "attempt 1: machine ended: the agent exited with 0";
+    assert_eq!(told(false), plain);
+    assert_eq!(told(true), format!("{plain}; something was killed for want of memory"));
+}

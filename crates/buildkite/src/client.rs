@@ -81,7 +81,7 @@ struct Inner {
     http: reqwest::Client,
     /// Without a slash at the end.
     endpoint: String,
-    token: Token,
+    token: Arc<Token>,
     windows: Mutex<BTreeMap<String, Arc<Windows>>>,
 }
 
@@ -118,7 +118,7 @@ impl Client {
     pub fn new(options: Options) -> Result<Self, ConfigError> {
         let endpoint = parse_endpoint(&options.endpoint)?;
         let http = build_http(&endpoint, &options)?;
-        let token = Token::new(options.token);
+        let token = Arc::new(Token::new(options.token));
         token.ready().map_err(ConfigError::Token)?;
         Ok(Self(Arc::new(Inner {
             http,
@@ -221,7 +221,7 @@ impl Client {
         Call { name, method: Method::GET, path, query, body: None, limit: None, reads: true }
     }
 
-    pub(crate) fn token(&self) -> &Token {
+    pub(crate) fn token(&self) -> &Arc<Token> {
         &self.0.token
     }
 

@@ -60,7 +60,7 @@ impl Call<'_> {
         };
         // Nothing was sent: the file may be there again for the next try.
         let token =
-            client.token().ready().map_err(|words| self.error(Remedy::Retry, None, words))?;
+            client.token().soon().await.map_err(|words| self.error(Remedy::Retry, None, words))?;
         let started = Instant::now();
         let sent = self.request(client, &token).send().await;
         let round_trip = started.elapsed();

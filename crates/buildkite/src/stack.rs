@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use crate::batch::{Batch, distinct, in_chunks};
 use crate::client::{Client, encode};
-use crate::error::Error;
+use crate::error::{Error, Remedy};
 use crate::exchange::{Call, retry_after, segment};
 use crate::limiter::Windows;
+use crate::token::Ready;
 use crate::wire::{
     BatchReserve, BatchReserved, FinishJob, GetStates, IssueTokens, IssuedTokens, JobDetail,
     JobState, JobStates, Notification, NotificationError, NotificationErrors, Notifications,
@@ -139,7 +140,7 @@ impl StackClient {
     /// One page of the queue's scheduled jobs (B.3), from the start or after a cursor.
     ///
     /// # Errors
-    /// As [`Remedy`](crate::Remedy) sorts them; never `Unknown`, since nothing is changed.
+    /// As [`Remedy`] sorts them; never `Unknown`, since nothing is changed.
     pub async fn list_page(
         &self,
         queue_key: &str,
@@ -202,7 +203,7 @@ impl StackClient {
     /// A job's command and environment (B.5): may hold the pipeline's secrets, never to be logged.
     ///
     /// # Errors
-    /// [`Remedy::Gone`](crate::Remedy::Gone) for a job that the server does not know.
+    /// [`Remedy::Gone`] for a job that the server does not know.
     pub async fn job(&self, id: Uuid) -> Result<JobDetail, Error> {
         let call = Call {
             name: "read the job",
@@ -234,7 +235,7 @@ impl StackClient {
     /// developer reads on the build page, cut at 4,096 bytes.
     ///
     /// # Errors
-    /// [`Remedy::Unknown`](crate::Remedy::Unknown) when the job may be finished: ask its state.
+    /// [`Remedy::Unknown`] when the job may be finished: ask its state.
     pub async fn finish(&self, id: Uuid, exit_status: i32, detail: &str) -> Result<(), Error> {
         let body = FinishJob { exit_status, detail: cut::bytes(detail, LONGEST_FINISH_DETAIL) };
         let path = self.path(&format!("jobs/{id}/finish"));
@@ -293,6 +294,22 @@ impl StackClient {
             all.not_issued.extend(part.not_issued);
         })
         .await
+    }
+
+    /// The agent token as it stands now, for machines of a server that issues no tokens for single
+    /// jobs.
+    ///
+    /// # Errors
+    /// [`Remedy::Retry`], in words that name the file.
+    pub async fn agent_token(&self) -> Result<SecretString, Error> {
+        self.client.token().soon().await.map(Ready::secret).map_err(|message| Error {
+            remedy: Remedy::Retry,
+            status: None,
+            message,
+            retry_after: None,
+            scope: None,
+            call: "read the token",
+        })
     }
 
     fn path(&self, rest: &str) -> String {

@@ -5,14 +5,16 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
 /// A token is a few hundred bytes; a file of more is not one.
 const LONGEST: u64 = 16 * 1024;
+/// A file that takes longer is on a server that does not answer.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// The agent token of the cluster.
 #[derive(Clone)]
@@ -36,6 +38,8 @@ impl fmt::Debug for TokenSource {
 pub(crate) struct Token {
     source: TokenSource,
     read: Mutex<Option<(Stamp, Ready)>>,
+    /// Whose turn it is to look at the file: at most one thread waits for it.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// One reading of the token.
@@ -47,6 +51,10 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    pub(crate) fn secret(self) -> SecretString {
+        self.secret
+    }
+
     /// Takes the token out of a text, should a server or a proxy have echoed it.
     pub(crate) fn redact(&self, text: &str) -> String {
         text.replace(self.secret.expose_secret(), "[redacted]")
@@ -63,7 +71,30 @@ struct Stamp {
 
 impl Token {
     pub(crate) fn new(source: TokenSource) -> Self {
-        Self { source, read: Mutex::new(None) }
+        Self { source, read: Mutex::new(None), turn: Arc::default() }
+    }
+
+    /// As `ready`, and never longer than `ANSWER`: a file may be on a server that is gone, and
+    /// whoever waits for it in a thread of the runtime stops everything else too.
+    ///
+    /// # Errors
+    /// The same, in words.
+    pub(crate) async fn soon(self: &Arc<Self>) -> Result<Ready, String> {
+        let TokenSource::File(path) = &self.source else { return self.ready() };
+        let look = async {
+            let turn = Arc::clone(&self.turn).lock_owned().await;
+            let token = Arc::clone(self);
+            let looked = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                token.ready()
+            });
+            looked.await.map_err(|error| error.to_string()).flatten()
+        };
+        let answer = tokio::time::timeout(ANSWER, look).await;
+        answer.unwrap_or_else(|_| {
+            let (path, seconds) = (path.display(), ANSWER.as_secs());
+            Err(format!("token file {path}: no answer within {seconds} s"))
+        })
     }
 
     /// The token now. A look at the file's metadata per call is what this costs.
@@ -92,7 +123,10 @@ impl Token {
     /// Reads the file again at the next call, whatever its stamp: after a 401, in case that it
     /// was written twice within the grain of the file system's clock.
     pub(crate) fn forget(&self) {
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        // Whoever reads it just now has it afresh.
+        if let Ok(mut read) = self.read.try_lock() {
+            *read = None;
+        }
     }
 }
 

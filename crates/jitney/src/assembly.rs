@@ -125,7 +125,6 @@ pub async fn assemble(config: &Config, place: &Place, reins: Reins) -> Result<Op
     Ok(Options {
         settings: settings(config, &place.host),
         client,
-        cluster_token: token(config),
         backends,
         journal: journal::Options::new(journal_path(config, place)?, config.store.keep),
         listener,

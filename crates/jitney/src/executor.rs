@@ -48,7 +48,6 @@ pub(crate) struct Executor {
     clock: Clock,
     inbox: Sender,
     stamp: Stamp,
-    cluster_token: buildkite::TokenSource,
     stacks: BTreeMap<QueueKey, Stack>,
     lanes: BTreeMap<BackendName, Lanes>,
     vault: Vault,
@@ -58,19 +57,13 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    pub(crate) fn new(
-        clock: Clock,
-        inbox: Sender,
-        stamp: Stamp,
-        cluster_token: buildkite::TokenSource,
-    ) -> Self {
+    pub(crate) fn new(clock: Clock, inbox: Sender, stamp: Stamp) -> Self {
         let mut tasks = JoinSet::new();
         let notices = Notices::start(&mut tasks);
         Self {
             clock,
             inbox,
             stamp,
-            cluster_token,
             stacks: BTreeMap::new(),
             lanes: BTreeMap::new(),
             vault: Vault::default(),

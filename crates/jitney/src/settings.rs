@@ -65,8 +65,6 @@ pub struct Web {
 pub struct Options {
     pub settings: Settings,
     pub client: buildkite::Client,
-    /// Given to machines where `JobTokens::Optional` says so, and only there.
-    pub cluster_token: buildkite::TokenSource,
     pub backends: BTreeMap<BackendName, Arc<dyn Backend>>,
     pub journal: journal::Options,
     pub listener: TcpListener,

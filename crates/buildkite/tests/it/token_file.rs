@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use buildkite::{Client, ConfigError, Options, Remedy, TokenSource};
+use secrecy::ExposeSecret;
 
 use crate::server::{Seen, Server, golden, options, reply};
 
@@ -31,6 +32,11 @@ async fn a_rotated_token_is_used_by_the_next_call() {
     assert_eq!((error.remedy, error.status), (Remedy::Unauthorized, Some(401)));
     fs::write(&path, "  bkct_new-and-longer\r\n").unwrap();
     assert_eq!(client.token_identity().await.unwrap().organization_slug, "demo");
+    let token = client.stack("any").agent_token().await.unwrap();
+    assert_eq!(token.expose_secret(), "bkct_new-and-longer");
+    fs::remove_file(&path).unwrap();
+    let error = client.stack("any").agent_token().await.unwrap_err();
+    assert!(error.message.contains(&path.display().to_string()), "{error}");
 }
 
 #[tokio::test]
@@ -101,6 +107,28 @@ async fn a_token_file_that_vanishes_stops_calls_until_it_is_back() {
     assert_eq!((error.remedy, error.status), (Remedy::Retry, None));
     assert!(error.message.contains("No such file"), "{error}");
     assert!(server.seen().is_empty());
+    fs::write(&path, "bkct_1").unwrap();
+    client.token_identity().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_file_that_does_not_answer_holds_nothing_else_up() {
+    let (server, folder) = (accepting("bkct_1").await, tempfile::tempdir().unwrap());
+    let path = folder.path().join("token");
+    fs::write(&path, "bkct_1").unwrap();
+    let client = from_file(&server, &path).unwrap();
+    // Who reads from a pipe that nobody writes to waits for ever.
+    fs::remove_file(&path).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    let (first, second) = tokio::join!(client.token_identity(), client.token_identity());
+    for error in [first.unwrap_err(), second.unwrap_err()] {
+        assert_eq!((error.remedy, error.status), (Remedy::Retry, None));
+        assert!(error.message.contains("no answer within 5 s"), "{error}");
+    }
+    // The thread that waits gets its answer, and the next call a file that answers.
+    fs::write(&path, "bkct_1").unwrap();
+    fs::remove_file(&path).unwrap();
     fs::write(&path, "bkct_1").unwrap();
     client.token_identity().await.unwrap();
 }

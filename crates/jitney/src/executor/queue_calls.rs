@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buildkite::{Batch, Remedy, StackClient, TokenSource, wire};
+use buildkite::{Batch, Remedy, StackClient, wire};
 use planner::{FinishOutcome, JobId, JobState, QueueKey};
-use secrecy::SecretString;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -65,13 +64,16 @@ impl Executor {
         let sent_at = self.clock.now();
         let jobs: Vec<JobId> = wanted.iter().map(|(job, _)| *job).collect();
         if self.stacks.get(&queue).is_some_and(|stack| !stack.issues_tokens) {
-            let source = self.cluster_token.clone();
+            let client = self.client(&queue);
             return self.spawn(async move {
-                let (issued, failed) = match cluster_token(source).await {
-                    Ok(token) => {
+                let answer =
+                    with_limit("read the token", client, async |client| client.agent_token().await);
+                let (issued, failed) = match answer.await {
+                    Ok(Ok(token)) => {
                         let each = wanted.iter().map(|(job, n)| (*job, *n, token.clone()));
                         (each.collect(), None)
                     }
+                    Ok(Err(error)) => (Vec::new(), Some(Refused::from(&error))),
                     Err(refused) => (Vec::new(), Some(refused)),
                 };
                 let not_issued = Vec::new();
@@ -148,22 +150,6 @@ const fn finished(remedy: Remedy) -> FinishOutcome {
         // Refused for good: the job is decided already, or is not ours to decide.
         Remedy::Never | Remedy::Gone | Remedy::Forbidden => FinishOutcome::TooLate,
         Remedy::Retry | Remedy::Unknown | Remedy::Unauthorized => FinishOutcome::Unknown,
-    }
-}
-
-async fn cluster_token(source: TokenSource) -> Result<SecretString, Refused> {
-    match source {
-        TokenSource::Fixed(secret) => Ok(secret),
-        TokenSource::File(path) => {
-            let text = tokio::fs::read_to_string(&path).await;
-            let text = text.map_err(|error| Refused {
-                remedy: Remedy::Retry,
-                words: format!("token file {}: {error}", path.display()),
-                retry_after: None,
-                answered: true,
-            })?;
-            Ok(SecretString::from(text.trim()))
-        }
     }
 }
 

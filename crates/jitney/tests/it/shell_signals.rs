@@ -1,9 +1,11 @@
 //! `jitney run` as a process of its own: signals, its log, and what it ends with.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
@@ -154,4 +156,37 @@ async fn a_start_that_cannot_work_says_why_and_fails() {
     assert!(!status.success());
     let log = run.log.join("\n");
     assert!(log.contains("buildkite.token") && !log.contains("bkct_wrong"), "{log}");
+}
+
+/// Whatever holds a thread (a look-up of a name, a file on a server that is gone) holds no stop up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_does_not_answer_does_not_delay_the_end() {
+    let world = World::new().await;
+    let token = world.folder.path().join("token");
+    std::fs::write(&token, TOKEN).expect("the folder is ours");
+    let file = world.folder.path().join("jitney.yaml");
+    let yaml = world
+        .yaml()
+        .replace(&format!("token: {TOKEN}"), &format!("token_file: {}", token.display()));
+    std::fs::write(&file, yaml).expect("the folder is ours");
+    let mut run = Run::start(&file);
+    run.until("ready").await;
+    // Who reads from a pipe that is open and not written to waits for ever.
+    let pipe = world.folder.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().await;
+    assert!(made.expect("mkfifo is there").success());
+    std::fs::rename(&pipe, &token).expect("the folder is ours");
+    let mut writer = std::fs::OpenOptions::new();
+    writer.write(true).custom_flags(i32::try_from(OFlags::NONBLOCK.bits()).expect("a flag"));
+    let _open = loop {
+        // It can be opened so when there is a reader.
+        match writer.open(&token) {
+            Ok(open) => break open,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
+    let began = Instant::now();
+    run.signal(Signal::TERM);
+    assert!(run.ended().await.success());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }

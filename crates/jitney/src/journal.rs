@@ -44,7 +44,7 @@ impl Options {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "failed to use {path} as the journal: {words}; name a file in a folder that we may write to with store.journal"
+        "failed to use {path} as the journal: {words}; name a file with store.journal, in a folder that we may write to and on a disk that is not full"
     )]
     Unusable { path: PathBuf, words: String },
     #[error(

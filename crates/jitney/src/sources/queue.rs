@@ -197,3 +197,47 @@ fn row(queue: &QueueKey, job: ScheduledJob) -> JobRow {
         step: job.step.key.map(Into::into),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use buildkite::wire::{BuildRef, PipelineRef, StepRef};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::host::Host;
+
+    fn policy(tags: &str) -> Arc<Policy> {
+        let yaml = format!(
+            "buildkite: {{ token: t }}\nqueues: {{ jit: {{ backends: [there], tags: {tags} }} }}\n\
+             backends: {{ there: {{ http: {{ url: \"http://127.0.0.1:9\" }} }} }}\n"
+        );
+        let config = Config::parse("test.yaml", &yaml, &|_: &str| None).unwrap();
+        let host = Host { cpu_millis: 1000, memory_bytes: 1 << 30, arch: None, root: false };
+        Arc::new(config.policy(&host))
+    }
+
+    fn job() -> ScheduledJob {
+        ScheduledJob {
+            id: Uuid::from_u128(1),
+            priority: 0,
+            agent_query_rules: vec!["queue=jit".into(), "os=linux".into()],
+            scheduled_at: jiff::Timestamp::UNIX_EPOCH,
+            runnable_at: None,
+            pipeline: PipelineRef::default(),
+            build: BuildRef::default(),
+            step: StepRef::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_assessed_again_when_the_policy_is_another() {
+        let (queue, mut memory) = (QueueKey::new("jit"), Memory::default());
+        let (before, after) = (policy("{}"), policy("{ os: linux }"));
+        let mut look = |policy| memory.update(&queue, vec![job()], policy);
+        let first = look(&before);
+        assert!(!is_ours(&first[0]));
+        assert!(Arc::ptr_eq(&first, &look(&before)), "nothing new is the very same slice");
+        assert!(is_ours(&look(&after)[0]));
+    }
+}

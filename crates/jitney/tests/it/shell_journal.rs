@@ -168,6 +168,11 @@ async fn a_journal_that_cannot_be_written_is_a_clear_error() {
     let words = error.to_string();
     assert!(words.contains("jitney.db") && words.contains("store.journal"), "{words}");
 
+    // A place that is read only, also for somebody whom no permission stops.
+    let read_only = Options::new("/proc/self/jitney.db".into(), KEEP);
+    let words = Journal::open(&read_only, Clock::start()).unwrap_err().to_string();
+    assert!(words.contains("/proc/self/jitney.db") && words.contains("store.journal"), "{words}");
+
     // A folder in the journal's place: also for somebody whom no permission stops.
     let options = Options::new(folder.path().to_owned(), KEEP);
     let error = Journal::open(&options, Clock::start()).unwrap_err();

@@ -1,10 +1,17 @@
 //! A start that cannot work says why and ends; one that may work later keeps trying and says so.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use backends::{Backend, Future, Listing, Order};
+use jitney::assembly::{self, Reins};
 use jitney::journal;
-use jitney::run::Error;
+use jitney::run::{self, Error};
 use reqwest::StatusCode;
 use sandbox::engine::State;
 use sandbox::{Fault, OutageKind};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::shell_support::{PATIENCE, World};
 
@@ -152,4 +159,42 @@ async fn a_token_that_is_revoked_later_is_an_alarm_and_heals() {
     assert_eq!(world.ended(&jobs).await[0].state, State::Finished);
     program.until("it is over", |snapshot| snapshot.alarms.is_empty().then_some(())).await;
     program.stop().await;
+}
+
+/// A backend with a bug.
+#[derive(Debug)]
+struct Broken;
+
+impl Backend for Broken {
+    fn list(&self) -> Future<'_, Result<Listing, backends::Error>> {
+        Box::pin(async { Ok(Listing { machines: Vec::new(), complete: true }) })
+    }
+
+    fn changed(&self) -> Future<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn list_every(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn create<'a>(&'a self, _: &'a Order) -> Future<'a, Result<(), backends::Error>> {
+        Box::pin(async { panic!("planted") })
+    }
+
+    fn delete<'a>(&'a self, _: &'a str) -> Future<'a, Result<(), backends::Error>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_panics_ends_the_program_and_is_not_under_way_for_ever() {
+    let world = World::new().await;
+    let (_reload, reloads) = mpsc::channel(1);
+    let reins = Reins { shutdown: CancellationToken::new(), reloads };
+    let mut options = assembly::assemble(&world.config(), &world.place(), reins).await.unwrap();
+    options.backends.values_mut().for_each(|backend| *backend = Arc::new(Broken));
+    world.jobs(1);
+    let ended = tokio::time::timeout(PATIENCE, run::run(options)).await.expect("it ends");
+    assert!(matches!(ended, Err(Error::Bug { .. })), "{ended:?}");
 }

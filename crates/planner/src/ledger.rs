@@ -32,6 +32,8 @@ pub struct Ledger {
     pub(crate) told: BTreeMap<JobId, Told>,
     /// Jobs that we let go of, and when: a listing begun before says nothing new about them.
     pub(crate) left: BTreeMap<JobId, Timestamp>,
+    /// From so many on the old ones among them are forgotten.
+    pub(crate) left_most: usize,
 }
 
 /// One job in our hands.
@@ -188,6 +190,8 @@ pub struct Moment {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Cooling {
     pub failure: Failure,
+    /// When it failed.
+    pub since: Timestamp,
     pub until: Timestamp,
     /// How many times in a row: the next wait is longer.
     pub times: u32,

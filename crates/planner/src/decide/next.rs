@@ -186,15 +186,19 @@ impl Round<'_> {
         if entry.refused_at.is_some() && entry.attempts.is_empty() {
             return self.part(entry, "somebody else has the job");
         }
+        let offer = self.place(&entry.queue, request).cloned();
+        if let Ok(offer) = &offer {
+            // Kept for it from the first reservation on: no more are reserved than can start.
+            self.room.keep(self.policy, &entry.queue, request, offer);
+        }
         if entry.lease.is_none_or(|lease| lease.until <= self.now) {
             self.reserve_anew(entry);
             return self.hold(entry.job, &entry.queue, Reason::Reserving, None);
         }
         self.renew(entry);
-        let reason = match self.where_now(entry, request) {
+        let reason = match self.not_yet(entry).and(offer) {
             Ok(offer) => {
-                let offer = offer.clone();
-                self.room.promise(self.policy, &entry.queue, request, &offer);
+                self.room.take_create(&offer.backend);
                 self.create(entry, request, &offer, entry.next_attempt());
                 Reason::Creating { backend: offer.backend }
             }
@@ -204,15 +208,15 @@ impl Round<'_> {
         self.hold(entry.job, &entry.queue, reason, None);
     }
 
-    /// Where the machine can be made now, or why it has to wait.
-    fn where_now<'r>(&mut self, entry: &Entry, request: &'r Request) -> Result<&'r Offer, Reason> {
+    /// What keeps the next machine back, wherever it is made.
+    fn not_yet(&mut self, entry: &Entry) -> Result<(), Reason> {
         if let Some(reason) = self.standstill(&entry.queue) {
             return Err(reason);
         }
         if let (Some(failed), false) = (&entry.last_failure, entry.attempts.is_empty()) {
             self.after_failure(entry, failed)?;
         }
-        self.place(&entry.queue, request)
+        Ok(())
     }
 
     /// After a machine that came to nothing: not before some time has passed, and only on a word

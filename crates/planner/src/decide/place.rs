@@ -48,8 +48,20 @@ impl<'a> Room<'a> {
         Self { usage, creates, closed: BTreeSet::new() }
     }
 
-    /// Counts a machine that is to be made.
+    /// Counts a machine that is to be made in limits, and in the rate at which they are made.
     pub(super) fn promise(
+        &mut self,
+        policy: &Policy,
+        queue: &QueueKey,
+        request: &Request,
+        offer: &Offer,
+    ) {
+        self.keep(policy, queue, request, offer);
+        self.take_create(&offer.backend);
+    }
+
+    /// Counts a machine that is to be made in limits only: not in this round, perhaps.
+    pub(super) fn keep(
         &mut self,
         policy: &Policy,
         queue: &QueueKey,
@@ -59,7 +71,6 @@ impl<'a> Room<'a> {
         let amount = offer_amount(offer);
         charge(&mut self.usage, queue, &offer.backend, amount);
         charge_rules(&mut self.usage, policy, &request.policies, amount);
-        self.take_create(&offer.backend);
     }
 
     /// Uses up one create of a backend's budget; false where none is left. A repeated create is
@@ -146,12 +157,15 @@ impl<'a> Round<'a> {
         shared
     }
 
-    /// Whether one more fits. A limit that it does not fit into is closed to those who come later.
+    /// Whether one more fits. A limit that it does not fit into is closed to those who come later;
+    /// not by what is larger than the whole limit, since that was lowered: it waits for ever.
     fn fits(&mut self, scope: Scope, limits: &Limits, more: Amount) -> Result<(), Reason> {
         let broken = self.room.usage.broken(&scope, limits, more);
         let closed = self.room.closed.contains(&scope);
         let Some(limit) = broken.or(closed.then_some("turn")) else { return Ok(()) };
-        self.room.closed.insert(scope.clone());
+        if more.over(limits).is_none() {
+            self.room.closed.insert(scope.clone());
+        }
         Err(Reason::Limit { scope, limit: limit.into() })
     }
 

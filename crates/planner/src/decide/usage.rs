@@ -33,6 +33,22 @@ impl Amount {
                 .saturating_add(other.cost_micros_per_hour),
         }
     }
+
+    /// The first limit that this exceeds, by its name in the configuration.
+    pub(super) fn over(&self, limits: &Limits) -> Option<&'static str> {
+        let over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
+        if over(limits.machines.map(u64::from), u64::from(self.machines)) {
+            Some("machines")
+        } else if over(limits.cpu.map(|cpu| u64::from(cpu.millis())), self.cpu) {
+            Some("cpu")
+        } else if over(limits.memory.map(Bytes::get), self.memory) {
+            Some("memory")
+        } else if over(limits.cost_micros_per_hour, self.cost_micros_per_hour) {
+            Some("cost_per_hour")
+        } else {
+            None
+        }
+    }
 }
 
 /// The sums, each under its scope.
@@ -61,21 +77,10 @@ impl Usage {
         limits: &Limits,
         more: Amount,
     ) -> Option<&'static str> {
+        // Most scopes have none: then nothing is looked up.
         if *limits == Limits::default() {
             return None;
         }
-        let sum = self.of(scope).plus(more);
-        let over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
-        if over(limits.machines.map(u64::from), u64::from(sum.machines)) {
-            Some("machines")
-        } else if over(limits.cpu.map(|cpu| u64::from(cpu.millis())), sum.cpu) {
-            Some("cpu")
-        } else if over(limits.memory.map(Bytes::get), sum.memory) {
-            Some("memory")
-        } else if over(limits.cost_micros_per_hour, sum.cost_micros_per_hour) {
-            Some("cost_per_hour")
-        } else {
-            None
-        }
+        self.of(scope).plus(more).over(limits)
     }
 }

@@ -17,6 +17,8 @@ const REPEAT_MOST: Duration = Duration::from_secs(5);
 /// How long a place is left alone after a failure that time may heal.
 const COOL_FIRST: Duration = Duration::from_secs(5);
 const COOL_MOST: Duration = Duration::from_secs(300);
+/// So many jobs that we let go of are remembered without a look at how long ago that was.
+const LEFT_FEW: usize = 64;
 
 impl Ledger {
     /// Takes one event in. Events about jobs that the ledger does not hold change nothing, but for
@@ -175,8 +177,12 @@ impl Ledger {
     fn forget(&mut self, job: JobId, at: Timestamp) {
         self.entries.remove(&job);
         self.told.remove(&job);
-        self.left.retain(|_, left_at| at.since(*left_at) < REMEMBER_LEFT);
         self.left.insert(job, at);
+        if self.left.len() >= self.left_most {
+            self.left.retain(|_, left_at| at.since(*left_at) < REMEMBER_LEFT);
+            // Twice as many before the next look, so that it costs little for each.
+            self.left_most = LEFT_FEW.max(self.left.len() * 2);
+        }
     }
 
     fn tell(&mut self, job: JobId, notice: Notice, at: Timestamp) {
@@ -197,6 +203,16 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(&job) else { return };
         let Some(attempt) = entry.attempts.iter_mut().find(|known| known.number == number) else {
             return;
+        };
+        if matches!(attempt.outcome, Outcome::Made { .. }) {
+            // A listing was faster. Names are used once, so no answer can take that back.
+            return;
+        }
+        let asked_at = match attempt.outcome {
+            Outcome::Asked { at } => at,
+            Outcome::Again { .. } | Outcome::NotMade { .. } | Outcome::Made { .. } => {
+                attempt.intended_at
+            }
         };
         let place = attempt.place();
         let failure = match outcome {
@@ -235,18 +251,27 @@ impl Ledger {
                 }
                 entry.last_failure = Some(failed);
                 if failure.class != FailureClass::Rejected {
-                    self.cool(place, failure, at);
+                    self.cool(place, failure, asked_at, at);
                 }
             }
         }
     }
 
-    fn cool(&mut self, place: (BackendName, Arc<str>), failure: Failure, at: Timestamp) {
-        let times = self.cooling.get(&place).map_or(0, |cooling| cooling.times);
-        let pause = failure.retry_after.unwrap_or(doubled(COOL_FIRST, times, COOL_MOST));
+    /// Creates that were under way together and fail together are one failure of their place.
+    fn cool(
+        &mut self,
+        place: (BackendName, Arc<str>),
+        failure: Failure,
+        asked_at: Timestamp,
+        at: Timestamp,
+    ) {
+        let times = self.cooling.get(&place).map_or(1, |known| {
+            if asked_at <= known.since { known.times } else { known.times.saturating_add(1) }
+        });
+        let pause = failure.retry_after.unwrap_or(doubled(COOL_FIRST, times - 1, COOL_MOST));
         let until = at.plus(pause);
         self.cooling.retain(|_, cooling| at.since(cooling.until) < COOL_MOST);
-        self.cooling.insert(place, Cooling { failure, until, times: times.saturating_add(1) });
+        self.cooling.insert(place, Cooling { failure, since: at, until, times });
     }
 }
 

@@ -72,6 +72,38 @@ fn a_large_job_is_not_passed_by_small_ones() {
 }
 
 #[test]
+fn a_job_that_is_being_reserved_keeps_its_place() {
+    let scene = Scene::new().limit_machines(1).visible(job(1)).visible(job(2)).taken(job(1));
+    check(&scene, "reserve 1; 2 waits: limit all machines, 0 ahead, told");
+}
+
+#[test]
+fn what_could_never_fit_keeps_nobody_out() {
+    // The limit was lowered after the job was taken on.
+    let scene = Scene::new().limit_cpu(4).taken(job(1).cpu(5)).reserved(1).visible(job(2));
+    check(&scene, "reserve 2; 1 waits: limit all cpu, told");
+}
+
+#[test]
+fn many_failures_at_once_are_one() {
+    let scene = (1..=9).fold(Scene::new(), |scene, number| {
+        scene.taken(job(number)).reserved(number).asked(number, 1)
+    });
+    let scene = (1..=9).fold(scene.after(1), |scene, number| scene.no_room(number, 1));
+    assert!(scene.plan().contains("1 waits: cooling down"), "{}", scene.plan());
+    assert!(scene.after(6).plan().contains("mint 1/1 2/1"), "{}", scene.after(6).plan());
+    // Another one later is told of a place that stays full.
+    let again = scene.after(6).token(1, 1).asked(1, 1).after(1).no_room(1, 1);
+    assert!(again.after(6).plan().contains("1 waits: cooling down"), "{}", again.after(6).plan());
+}
+
+#[test]
+fn a_machine_that_was_listed_is_made_whatever_its_create_answers() {
+    let scene = Scene::new().made(job(1), 1).no_room(1, 1);
+    check(&scene, "; 1 waits: starting");
+}
+
+#[test]
 fn nothing_is_begun_while_the_queue_is_paused_and_leases_go_on() {
     let scene = Scene::new().paused().visible(job(1)).taken(job(2)).reserved(2).token(2, 1);
     check(&scene, "; 1 waits: queue paused, 0 ahead, told; 2 waits: queue paused, told");

@@ -261,16 +261,21 @@ impl Scene {
     }
 
     pub(super) fn unanswered(&self, number: u128, attempt: u32) -> Self {
-        let outcome = CreateOutcome::Failed(Failure {
-            class: FailureClass::Ambiguous,
-            words: "no answer".into(),
-            retry_after: None,
-        });
-        let event = Event::CreateEnded { job: id(number), attempt, outcome, at: self.now };
-        self.asked(number, attempt).record(event)
+        self.asked(number, attempt).not_made(number, attempt, FailureClass::Ambiguous, "no answer")
     }
 
-    fn asked(&self, number: u128, attempt: u32) -> Self {
+    /// The backend answers that it has no room.
+    pub(super) fn no_room(&self, number: u128, attempt: u32) -> Self {
+        self.not_made(number, attempt, FailureClass::Capacity, "no room")
+    }
+
+    fn not_made(&self, number: u128, attempt: u32, class: FailureClass, words: &str) -> Self {
+        let failure = Failure { class, words: words.into(), retry_after: None };
+        let outcome = CreateOutcome::Failed(failure);
+        self.record(Event::CreateEnded { job: id(number), attempt, outcome, at: self.now })
+    }
+
+    pub(super) fn asked(&self, number: u128, attempt: u32) -> Self {
         let offer = job(number).request().offers[0].clone();
         let name = MachineName::of("jitney", id(number), attempt);
         let (dispatch, at) = ("d".into(), self.now);

@@ -17,6 +17,8 @@ pub(super) const LONGEST_LISTING: usize = 64 << 20;
 pub(super) const LONGEST_REPLY: usize = 64 << 10;
 /// How much of a reply that we do not understand stands in an error.
 const QUOTED: usize = 200;
+/// The longest wait that a service may ask for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 const IDLE: Duration = Duration::from_secs(60);
 const IDLE_CONNECTIONS: usize = 64;
 
@@ -160,8 +162,10 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse::<f64>().ok().and_then(seconds)
 }
 
+/// A wait of nothing says nothing: whoever calls has pauses of its own.
 fn seconds(value: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(value).ok()
+    let wait = Duration::try_from_secs_f64(value).ok().filter(|wait| !wait.is_zero())?;
+    Some(wait.min(LONGEST_PAUSE))
 }
 
 fn quote(body: &[u8]) -> String {

@@ -199,7 +199,10 @@ fn furnish(inner: &Inner, place: &Place, order: &Order, agent: &Found) -> io::Re
     write_whole(&place.token(), order.token.expose_secret().as_bytes())?;
     let labels_of = order.labels.clone();
     let stamp = Stamp { labels: labels_of, request_id: order.request_id, created_at, deadline_at };
-    write_json(&labels(place), &stamp)
+    write_json(&labels(place), &stamp)?;
+    // A power failure must not leave a name without its labels: nobody could tell whose it is, and
+    // no listing would be whole any more.
+    File::open(labels(place))?.sync_all()
 }
 
 /// Starts the guest, which inherits the lock: from its first moment on it is known to live.

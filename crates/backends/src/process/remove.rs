@@ -132,7 +132,8 @@ fn take_apart(inner: &Inner, place: &Place, lock: File) -> Result<(), Error> {
     Ok(())
 }
 
-fn remove_file(path: &std::path::Path) -> io::Result<()> {
+/// What is gone already is as good as removed.
+pub(super) fn remove_file(path: &std::path::Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -6,9 +6,9 @@ use std::io;
 
 use guest::place::{Place, is_locked, read_json, try_lock, write_json};
 use guest::report::{Cause, Ended, Phase as GuestPhase, Report, Usage};
-use jiff::Timestamp;
 
 use super::make::labels;
+use super::remove::remove_file;
 use super::{Inner, Stamp, io_error};
 use crate::contract::{Error, Listing, Machine, MachineEnd, Phase};
 
@@ -24,6 +24,8 @@ pub(super) fn machines(inner: &Inner) -> Result<Listing, Error> {
         match machine(inner, name, &Place::new(entry.path())) {
             Ok(Some(machine)) => listing.machines.push(machine),
             Ok(None) => {}
+            // It was removed just now.
+            Err(_) if !entry.path().exists() => {}
             Err(error) => {
                 tracing::warn!(%error, machine = name, "cannot read what a machine bears");
                 listing.complete = false;
@@ -41,17 +43,12 @@ fn machine(inner: &Inner, name: &str, place: &Place) -> io::Result<Option<Machin
     }
     // In this order: a guest writes its last report before it lets go of the lock.
     let alive = is_locked(place)?;
-    let mut report: Option<Report> = read_json(&place.report())?;
-    if !alive && let Some(found) = report.as_mut().filter(|found| found.ended.is_none()) {
-        bury(inner, place, found)?;
-    }
-    let (phase, ended) = match report.as_ref() {
-        None if alive => (Phase::Provisioning, None),
-        // Whoever makes a machine holds its lock until the guest has it, and a guest reports before
-        // it lets go: nobody is coming any more.
-        None => (Phase::Ended, Some(unstarted(stamp.created_at))),
-        Some(report) => (phase_of(report), report.ended.clone().map(end_of)),
+    let report: Option<Report> = match read_json::<Report>(&place.report()) {
+        Ok(Some(report)) if report.ended.is_some() => Some(report),
+        found if alive => found?,
+        Ok(_) | Err(_) => bury(inner, place)?,
     };
+    let phase = report.as_ref().map_or(Phase::Provisioning, phase_of);
     Ok(Some(Machine {
         name: name.to_owned(),
         labels: stamp.labels,
@@ -59,22 +56,9 @@ fn machine(inner: &Inner, name: &str, place: &Place) -> io::Result<Option<Machin
         created_at: stamp.created_at,
         connected_at: report.as_ref().and_then(|report| report.connected_at),
         deadline_at: stamp.deadline_at,
-        ended,
+        ended: report.and_then(|report| report.ended).map(end_of),
         note: None,
     }))
-}
-
-/// The end of a machine whose maker was killed before its guest lived, or whose guest died before
-/// its first word.
-fn unstarted(at: Timestamp) -> MachineEnd {
-    MachineEnd {
-        at,
-        cause: "its guest was not started".to_owned(),
-        log_tail: String::new(),
-        cpu_seconds: None,
-        peak_memory_bytes: None,
-        oom_killed: false,
-    }
 }
 
 fn phase_of(report: &Report) -> Phase {
@@ -86,25 +70,34 @@ fn phase_of(report: &Report) -> Phase {
 }
 
 /// Ends what a dead guest has left alive, which nothing else watches any more, and writes the
-/// report that the guest could not. Left to the next listing while somebody else has the lock.
-fn bury(inner: &Inner, place: &Place, report: &mut Report) -> io::Result<()> {
+/// report that the guest could not. One that never came up is dead too: nobody repeats the create
+/// of a machine that is listed, and a repeat that is under way finds its end and starts nothing.
+/// Left to the next listing while somebody else has the lock.
+fn bury(inner: &Inner, place: &Place) -> io::Result<Option<Report>> {
     let lock = fs::File::open(place.lock())?;
     if !try_lock(&lock)? || !place.is_lock(&lock) {
-        return Ok(());
+        return read_json(&place.report());
     }
+    let at = (inner.options.now)();
+    let fresh =
+        Report { phase: GuestPhase::Ended, started_at: at, connected_at: None, ended: None };
+    // Under the lock nobody else writes, so what cannot be read now never will be.
+    let (mut report, cause) = match read_json::<Report>(&place.report()) {
+        Ok(Some(report)) if report.ended.is_some() => return Ok(Some(report)),
+        Ok(Some(report)) => (report, Cause::GuestLost),
+        Ok(None) => (fresh, Cause::NotStarted { reason: "its guest did not come up".to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => (fresh, Cause::GuestLost),
+        Err(error) => return Err(error),
+    };
     guest::kill_remains(place).map_err(io::Error::other)?;
+    remove_file(&place.token())?;
     report.phase = GuestPhase::Ended;
-    report.ended = Some(Ended {
-        at: (inner.options.now)(),
-        cause: Cause::GuestLost,
-        log_tail: String::new(),
-        usage: Usage::default(),
-    });
-    if let Err(error) = write_json(&place.report(), report) {
+    report.ended = Some(Ended { at, cause, log_tail: String::new(), usage: Usage::default() });
+    if let Err(error) = write_json(&place.report(), &report) {
         // On a full disk, say. It is over all the same, and is written down when there is room.
         tracing::warn!(%error, "cannot write the last report in {}", place.dir().display());
     }
-    Ok(())
+    Ok(Some(report))
 }
 
 fn end_of(ended: Ended) -> MachineEnd {

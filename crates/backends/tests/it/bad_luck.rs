@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use backends::conformance::{self, MARK, Subject, until};
 use backends::{Backend, Class, Machine, MachineEnd, Phase};
-use guest::place::Place as Dir;
+use guest::place::{Place as Dir, is_locked};
 use guest::report::Isolate;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
@@ -170,11 +170,11 @@ async fn unstarted(place: &mut Place) -> backends::Order {
     let backend = place.process();
     backend.create(&order).await.expect("create");
     place.options.guest_exe = working;
-    until(&backend, &order.name, "listed", |machine| {
-        machine.is_some_and(|machine| machine.phase == Phase::Ended)
-    })
-    .await;
-    assert!(place.machine(&order.name).join("token").exists());
+    let dir = Dir::new(place.machine(&order.name));
+    while is_locked(&dir).expect("a lock") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(dir.token().exists() && !dir.report().exists());
     order
 }
 
@@ -183,12 +183,25 @@ async fn a_repeat_starts_what_a_killed_creator_left_unstarted() {
     let mut place = Place::new(STAYS);
     let order = unstarted(&mut place).await;
     let backend = place.process();
-    let listing = backend.list().await.expect("a listing");
-    let end = listing.machines[0].ended.as_ref().expect("nobody will ever start it");
-    assert_eq!(end.cause, "its guest was not started");
     backend.create(&order).await.expect("the repeat");
     until(&backend, &order.name, "connected", is_up).await;
     assert!(!place.machine(&order.name).join("token").exists());
+    backend.delete(&order.name).await.expect("delete");
+}
+
+/// Who has seen it in a listing takes it for made and does not repeat the create.
+#[tokio::test]
+async fn what_a_killed_creator_left_unstarted_is_an_end_once_it_was_listed() {
+    let mut place = Place::new(STAYS);
+    let order = unstarted(&mut place).await;
+    let backend = place.process();
+    let listing = backend.list().await.expect("a listing");
+    let end = listing.machines[0].ended.clone().expect("an end");
+    assert_eq!(end.cause, "the agent could not be started: its guest did not come up");
+    assert!(!place.machine(&order.name).join("token").exists());
+    backend.create(&order).await.expect("a repeat that was under way");
+    assert_eq!(backend.list().await.expect("a listing"), listing, "it does not come back to life");
+    nothing_alive(&place);
     backend.delete(&order.name).await.expect("delete");
 }
 
@@ -236,13 +249,29 @@ async fn labels_that_cannot_be_read_make_a_listing_incomplete() {
 }
 
 #[tokio::test]
+async fn a_dead_guests_report_that_cannot_be_read_is_replaced() {
+    let place = Place::new("exit 0");
+    let (name, _) = lived(&place).await;
+    while is_locked(&Dir::new(place.machine(&name))).expect("a lock") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // As a power failure leaves it.
+    fs::write(place.machine(&name).join("report.json"), "").expect("spoiled");
+    let backend = place.process();
+    let listing = backend.list().await.expect("a listing");
+    let end = listing.machines[0].ended.clone().expect("an end");
+    assert_eq!(end.cause, "the guest was killed; nothing more is known");
+    assert!(listing.complete);
+    backend.delete(&name).await.expect("delete");
+    assert!(!place.machine(&name).exists());
+}
+
+#[tokio::test]
 async fn a_report_that_cannot_be_read_keeps_no_machine_from_being_removed() {
     let place = Place::new("exit 0");
     let (name, _) = lived(&place).await;
     fs::write(place.machine(&name).join("report.json"), "{").expect("spoiled");
-    let backend = place.process();
-    assert!(!backend.list().await.expect("a listing").complete);
-    backend.delete(&name).await.expect("delete");
+    place.process().delete(&name).await.expect("delete");
     assert!(!place.machine(&name).exists());
 }
 

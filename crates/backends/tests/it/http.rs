@@ -263,11 +263,18 @@ async fn answers_without_a_class_are_classified_by_their_status() {
 async fn a_wait_is_read_from_the_body_or_the_header() {
     let theirs = Theirs::serve().await;
     let (backend, order) = (theirs.http(MARK), conformance::order(&theirs, MARK));
-    let body = "{\"class\":\"rate\",\"message\":\"slow\",\"retry_after_s\":1.5}";
-    for (body, expected) in [(body, 1.5), ("", 7.0)] {
-        theirs.answer_next(Bad::Reply(429, body, Some("7")));
+    let says = "{\"class\":\"rate\",\"message\":\"slow\",\"retry_after_s\":1.5}";
+    let says_ever = "{\"class\":\"rate\",\"message\":\"slow\",\"retry_after_s\":1e12}";
+    for (body, header, expected) in [
+        (says, "7", Some(1.5)),
+        ("", "7", Some(7.0)),
+        // No wait at all would be a storm; one for ever would be silence.
+        ("", "0", None),
+        (says_ever, "7", Some(3600.0)),
+    ] {
+        theirs.answer_next(Bad::Reply(429, body, Some(header)));
         let error = backend.create(&order).await.expect_err("too fast");
-        assert_eq!(error.retry_after, Some(Duration::from_secs_f64(expected)));
+        assert_eq!(error.retry_after, expected.map(Duration::from_secs_f64));
     }
 }
 

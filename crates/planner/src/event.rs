@@ -163,6 +163,8 @@ pub struct Adoption {
 pub enum CreateOutcome {
     /// It is there (or was there already).
     Made,
+    /// A listing shows it. A call may be under way all the same, and be answered later.
+    Listed,
     /// Not made, or nobody knows: the class says which.
     Failed(Failure),
     /// It was not asked for at all: the token had lapsed, or the executor stopped before the call.

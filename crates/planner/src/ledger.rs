@@ -90,6 +90,8 @@ pub struct Attempt {
     /// When it was first about to be asked for.
     pub intended_at: Timestamp,
     pub outcome: Outcome,
+    /// When the call was begun that asks for it and has not been answered yet.
+    pub call_at: Option<Timestamp>,
     /// How many times it has been asked for.
     pub tries: u32,
     /// Whether any try's outcome was not known: then only a listing says that it is not there.

@@ -37,7 +37,7 @@ impl Round<'_> {
     fn present(&mut self, entry: &Entry, attempt: &Attempt, machine: &MachineSeen) {
         let (job, number, at) = (entry.job, attempt.number, self.now);
         if !matches!(attempt.outcome, Outcome::Made { .. }) {
-            let outcome = CreateOutcome::Made;
+            let outcome = CreateOutcome::Listed;
             self.fact(Event::CreateEnded { job, attempt: number, outcome, at });
         }
         if attempt.connected_at.is_none()
@@ -92,16 +92,13 @@ impl Round<'_> {
     }
 
     fn has_to_go(&mut self, entry: &Entry, attempt: &Attempt) -> bool {
+        // A call under way could make it anew after the delete: first it is known what came of it.
+        if attempt.call_at.is_some_and(|at| !self.due(at.plus(CALL_LOST))) {
+            return false;
+        }
         let known_at = match attempt.outcome {
             Outcome::Made { at } | Outcome::NotMade { at } => at,
-            Outcome::Again { .. } => attempt.intended_at,
-            // Its call is under way: first it is known what came of it.
-            Outcome::Asked { at } => {
-                if !self.due(at.plus(CALL_LOST)) {
-                    return false;
-                }
-                attempt.intended_at
-            }
+            Outcome::Again { .. } | Outcome::Asked { .. } => attempt.intended_at,
         };
         if let Some((state, at)) = entry.ended {
             return attempt.ended.is_some() || self.left_behind(state, at, attempt);

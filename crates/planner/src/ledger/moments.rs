@@ -26,7 +26,9 @@ impl Event {
                 (*at, format!("attempt {attempt}: machine asked for on {}", described(offer)))
             }
             Self::CreateEnded { attempt, outcome, at, .. } => match outcome {
-                CreateOutcome::Made => (*at, format!("attempt {attempt}: machine made")),
+                CreateOutcome::Made | CreateOutcome::Listed => {
+                    (*at, format!("attempt {attempt}: machine made"))
+                }
                 CreateOutcome::NotSent => return None,
                 CreateOutcome::Failed(failure) => {
                     (*at, format!("attempt {attempt}: not made: {}", failure.words))

@@ -112,7 +112,7 @@ impl Ledger {
         for entry in self.entries.values() {
             let job = entry.job;
             for attempt in &entry.attempts {
-                if matches!(attempt.outcome, Outcome::Asked { .. }) {
+                if attempt.call_at.is_some() {
                     let failure = Failure {
                         class: FailureClass::Ambiguous,
                         words: "Jitney was restarted before the answer came".into(),
@@ -204,19 +204,17 @@ impl Ledger {
         let Some(attempt) = entry.attempts.iter_mut().find(|known| known.number == number) else {
             return;
         };
+        let asked_at = attempt.call_at.unwrap_or(attempt.intended_at);
+        if outcome != CreateOutcome::Listed {
+            attempt.call_at = None;
+        }
         if matches!(attempt.outcome, Outcome::Made { .. }) {
             // A listing was faster. Names are used once, so no answer can take that back.
             return;
         }
-        let asked_at = match attempt.outcome {
-            Outcome::Asked { at } => at,
-            Outcome::Again { .. } | Outcome::NotMade { .. } | Outcome::Made { .. } => {
-                attempt.intended_at
-            }
-        };
         let place = attempt.place();
         let failure = match outcome {
-            CreateOutcome::Made => {
+            CreateOutcome::Made | CreateOutcome::Listed => {
                 attempt.outcome = Outcome::Made { at };
                 self.cooling.remove(&place);
                 return;
@@ -304,6 +302,7 @@ impl Entry {
         }
         if let Some(attempt) = self.attempts.iter_mut().find(|known| known.number == number) {
             attempt.tries = attempt.tries.saturating_add(1);
+            attempt.call_at = Some(at);
             attempt.outcome = Outcome::Asked { at };
         }
     }
@@ -386,6 +385,7 @@ impl Attempt {
             dispatch: "".into(),
             intended_at: at,
             outcome: Outcome::Asked { at },
+            call_at: None,
             tries: 0,
             doubtful: false,
             connected_at: None,

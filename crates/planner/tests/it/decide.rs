@@ -104,6 +104,16 @@ fn a_machine_that_was_listed_is_made_whatever_its_create_answers() {
 }
 
 #[test]
+fn a_machine_is_not_deleted_while_a_create_of_its_name_is_under_way() {
+    let scene = Scene::new().made(job(1), 1).asked(1, 1).after(1).ended_machine(1, 1);
+    let scene = scene.after(1).said(1, Canceled).settled();
+    check(&scene, "");
+    check(&scene.answered(1, 1), "delete 1/1");
+    // Its outcome is never told.
+    check(&scene.after(121), "delete 1/1");
+}
+
+#[test]
 fn nothing_is_begun_while_the_queue_is_paused_and_leases_go_on() {
     let scene = Scene::new().paused().visible(job(1)).taken(job(2)).reserved(2).token(2, 1);
     check(&scene, "; 1 waits: queue paused, 0 ahead, told; 2 waits: queue paused, told");

@@ -252,9 +252,8 @@ impl Scene {
     }
 
     pub(super) fn remade(&self, number: u128, attempt: u32) -> Self {
-        let made = CreateOutcome::Made;
         self.asked(number, attempt)
-            .record(Event::CreateEnded { job: id(number), attempt, outcome: made, at: self.now })
+            .answered(number, attempt)
             .record(told_made(number, attempt, self.now))
             .machine(number, attempt, "us")
             .listed_now()
@@ -267,6 +266,12 @@ impl Scene {
     /// The backend answers that it has no room.
     pub(super) fn no_room(&self, number: u128, attempt: u32) -> Self {
         self.not_made(number, attempt, FailureClass::Capacity, "no room")
+    }
+
+    /// The backend answers that it is there.
+    pub(super) fn answered(&self, number: u128, attempt: u32) -> Self {
+        let outcome = CreateOutcome::Made;
+        self.record(Event::CreateEnded { job: id(number), attempt, outcome, at: self.now })
     }
 
     fn not_made(&self, number: u128, attempt: u32, class: FailureClass, words: &str) -> Self {

@@ -25,6 +25,8 @@ const BETWEEN_TERMS: Duration = Duration::from_millis(100);
 const GRACE_WITHOUT_JOB: Duration = Duration::from_secs(2);
 /// How much of the agent's log is read at once.
 const CHUNK: usize = 16 << 10;
+/// And how often in a row: who writes without end must not keep us from signals and the deadline.
+const CHUNKS: usize = 8;
 
 /// How far the stopping of the agent is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,7 +190,10 @@ impl<'a> Watch<'a> {
 
     fn read_log(&mut self, registered: &mut impl FnMut()) {
         let mut bytes = [0; CHUNK];
-        while self.log_open {
+        for _ in 0..CHUNKS {
+            if !self.log_open {
+                return;
+            }
             let count = match rustix::io::read(&self.log, &mut bytes) {
                 Ok(count) => count,
                 Err(Errno::INTR) => continue,

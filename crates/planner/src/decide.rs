@@ -5,6 +5,7 @@
 //! (`intake`). Where a machine may be made is `place`'s word, what limits are left `usage`'s, what
 //! developers are told `tell`'s. Every one of them adds to the one plan.
 
+mod alongside;
 mod calls;
 mod hand;
 mod intake;
@@ -23,6 +24,7 @@ use crate::{
     Action, Alarm, Answer, BackendName, BackendSeen, Entry, Event, FailureClass, Hold, JobId,
     Ledger, Observation, Plan, Policy, QueueKey, QueuePolicy, QueueSeen, Reason, Step, Timestamp,
 };
+use alongside::Alongside;
 use calls::Calls;
 use place::Room;
 
@@ -42,7 +44,9 @@ pub fn decide(ledger: &Ledger, seen: &Observation, policy: &Policy, now: Timesta
     };
     round.strays();
     round.denied();
+    let mut answers = Alongside::of(&seen.answers);
     for entry in ledger.entries.values() {
+        round.heard = answers.get(&entry.job).copied();
         round.hand(entry);
     }
     round.intake();

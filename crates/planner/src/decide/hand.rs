@@ -12,7 +12,6 @@ use crate::{Entry, Event, Timestamp};
 impl Round<'_> {
     pub(super) fn hand(&mut self, entry: &Entry) {
         let facts = self.plan.facts.len();
-        self.heard = self.seen.answers.get(&entry.job).copied();
         self.job_facts(entry);
         for attempt in entry.attempts.iter().filter(|attempt| attempt.holds()) {
             self.machine_facts(entry, attempt);

@@ -4,17 +4,20 @@
 use std::sync::Arc;
 
 use super::Round;
-use crate::{Adoption, Alarm, BackendName, Event, MachineSeen, Timestamp};
+use super::alongside::Alongside;
+use crate::{Adoption, Alarm, BackendName, Entry, Event, MachineSeen, Timestamp};
 
 impl Round<'_> {
     pub(super) fn strays(&mut self) {
         let seen = self.seen;
         for (name, backend) in &seen.backends {
             let Some(listed_at) = backend.listed_at else { continue };
+            let mut entries = Alongside::of(&self.ledger.entries);
             for machine in backend.machines.values() {
+                let entry = entries.get(&machine.job);
                 if machine.instance != seen.instance && machine.created_at > seen.started_at {
                     self.stranger(machine);
-                } else if self.unknown(name, machine, listed_at) {
+                } else if self.unknown(name, machine, entry, listed_at) {
                     self.adopt(name, machine);
                 }
             }
@@ -32,9 +35,15 @@ impl Round<'_> {
 
     /// Whether the listing shows something that the ledger does not. A listing may be behind its
     /// time, so what was removed a moment ago is not news.
-    fn unknown(&self, backend: &BackendName, machine: &MachineSeen, listed_at: Timestamp) -> bool {
+    fn unknown(
+        &self,
+        backend: &BackendName,
+        machine: &MachineSeen,
+        entry: Option<&Entry>,
+        listed_at: Timestamp,
+    ) -> bool {
         let lag = self.listing_lag(backend);
-        let Some(entry) = self.ledger.entries.get(&machine.job) else {
+        let Some(entry) = entry else {
             let left_at = self.ledger.left.get(&machine.job);
             return left_at.is_none_or(|left_at| listed_at >= left_at.plus(lag));
         };

@@ -91,6 +91,30 @@ async fn a_webhook_wakes_the_queue_and_a_forged_one_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_webhooks_and_pages_stays_within_buildkites_limits() {
+    let mut world = World::new().await;
+    world.buildkite = "  webhook_secret: hooksecret\n  poll: { idle: 100ms, busy: 100ms }".into();
+    world.build("steps: [{ command: x, parallelism: 2500, agents: { os: windows } }]");
+    let program = world.start().await;
+    program.until("it is listed", |snapshot| snapshot.missing.is_empty().then_some(())).await;
+    let jobs = world.jobs(300);
+    let body = r#"{"event":"job.scheduled","job":{"id":"00000000-0000-0000-0000-000000000001"}}"#;
+    let signed = sign(&"hooksecret".into(), process_now().as_second(), body.as_bytes());
+    let headers = [(EVENT_HEADER, "job.scheduled"), (SIGNATURE_HEADER, signed.as_str())];
+    for _ in 0..300 {
+        assert_eq!(program.send("/webhook", &headers, body).await, StatusCode::OK);
+    }
+    world.ended(&jobs).await;
+    program.at_rest().await;
+    let requests = world.sandbox.requests();
+    let lists = requests.iter().filter(|request| request.route.ends_with("/scheduled-jobs"));
+    assert!(lists.count() >= 3, "pages were read");
+    let refused = requests.iter().find(|request| request.status == Some(429));
+    assert_eq!(refused.map(|request| &request.route), None);
+    program.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_secret_there_is_no_webhook_and_unknown_paths_are_json() {
     let world = World::new().await;
     let program = world.start().await;

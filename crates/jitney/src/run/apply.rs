@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use buildkite::Remedy;
 use planner::{
-    Answer, BackendName, CreateOutcome, Event, Failure, JobId, JobState, QueueKey, QueueSeen,
-    Timestamp, TokenSeen, Verdict,
+    Answer, BackendName, CreateOutcome, Event, Failure, FailureClass, JobId, JobState, QueueKey,
+    QueueSeen, Timestamp, TokenSeen, Verdict,
 };
 
 use super::state::{Paces, State};
@@ -90,7 +90,11 @@ impl State {
             // What it lacks is unknown, not gone: the rest of the last full one stays.
             Ok(machines) => {
                 seen.machines.extend(machines.seen);
-                seen.failing = None;
+                seen.failing = Some(Failure {
+                    class: FailureClass::Ambiguous,
+                    words: "a part of its machines cannot be read (the log says which)".into(),
+                    retry_after: None,
+                });
                 self.dirty = true;
             }
             Err(failure) => {

@@ -161,13 +161,16 @@ async fn a_token_that_is_revoked_later_is_an_alarm_and_heals() {
     program.stop().await;
 }
 
-/// A backend with a bug.
+/// A backend with a fault: its creates panic.
 #[derive(Debug)]
-struct Broken;
+struct Broken {
+    /// Whether its listings are whole.
+    complete: bool,
+}
 
 impl Backend for Broken {
     fn list(&self) -> Future<'_, Result<Listing, backends::Error>> {
-        Box::pin(async { Ok(Listing { machines: Vec::new(), complete: true }) })
+        Box::pin(async { Ok(Listing { machines: Vec::new(), complete: self.complete }) })
     }
 
     fn changed(&self) -> Future<'_, ()> {
@@ -187,14 +190,58 @@ impl Backend for Broken {
     }
 }
 
+/// Runs with that backend in the place of the world's own.
+async fn run_with(world: &World, broken: Broken) -> Running {
+    let (reload, reloads) = mpsc::channel(1);
+    let shutdown = CancellationToken::new();
+    let reins = Reins { shutdown: shutdown.clone(), reloads };
+    let mut options = assembly::assemble(&world.config(), &world.place(), reins).await.unwrap();
+    let broken: Arc<dyn Backend> = Arc::new(broken);
+    options.backends.values_mut().for_each(|backend| *backend = Arc::clone(&broken));
+    let url = format!("http://{}", options.listener.local_addr().unwrap());
+    Running { url, shutdown, _reload: reload, task: tokio::spawn(run::run(options)) }
+}
+
+struct Running {
+    url: String,
+    shutdown: CancellationToken,
+    _reload: mpsc::Sender<jitney::settings::Settings>,
+    task: tokio::task::JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    async fn ended(self) -> Result<(), Error> {
+        tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").expect("no panic")
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_panics_ends_the_program_and_is_not_under_way_for_ever() {
     let world = World::new().await;
-    let (_reload, reloads) = mpsc::channel(1);
-    let reins = Reins { shutdown: CancellationToken::new(), reloads };
-    let mut options = assembly::assemble(&world.config(), &world.place(), reins).await.unwrap();
-    options.backends.values_mut().for_each(|backend| *backend = Arc::new(Broken));
     world.jobs(1);
-    let ended = tokio::time::timeout(PATIENCE, run::run(options)).await.expect("it ends");
+    let ended = run_with(&world, Broken { complete: true }).await.ended().await;
     assert!(matches!(ended, Err(Error::Bug { .. })), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_is_never_whole_is_told() {
+    let world = World::new().await;
+    world.jobs(1);
+    let running = run_with(&world, Broken { complete: false }).await;
+    let url = format!("{}/api/status", running.url);
+    let look = async {
+        loop {
+            let reply = world.http.get(&url).send().await.unwrap();
+            let snapshot: jitney::api::Snapshot = reply.json().await.unwrap();
+            if let Some(waiting) = snapshot.waiting.into_iter().next() {
+                break (waiting.text, snapshot.missing);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (text, missing) = tokio::time::timeout(PATIENCE, look).await.expect("the job waits");
+    assert!(text.contains("cannot be read"), "{text}");
+    assert!(missing.iter().any(|part| part.contains("cannot be read")), "{missing:?}");
+    running.shutdown.cancel();
+    running.ended().await.unwrap();
 }

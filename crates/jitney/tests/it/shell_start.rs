@@ -195,10 +195,11 @@ async fn run_with(world: &World, broken: Broken) -> Running {
     let (reload, reloads) = mpsc::channel(1);
     let shutdown = CancellationToken::new();
     let reins = Reins { shutdown: shutdown.clone(), reloads };
-    let mut options = assembly::assemble(&world.config(), &world.place(), reins).await.unwrap();
+    let mut options =
+        assembly::assemble(&world.config(), &world.place(), reins).await.expect("all is there");
     let broken: Arc<dyn Backend> = Arc::new(broken);
     options.backends.values_mut().for_each(|backend| *backend = Arc::clone(&broken));
-    let url = format!("http://{}", options.listener.local_addr().unwrap());
+    let url = format!("http://{}", options.listener.local_addr().expect("it is bound"));
     Running { url, shutdown, _reload: reload, task: tokio::spawn(run::run(options)) }
 }
 

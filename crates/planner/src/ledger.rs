@@ -13,8 +13,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackendName, Bytes, Cpu, EndSeen, Failure, FinishOutcome, Invalid, JobId, JobRow, JobState,
-    MachineName, Notice, Offer, QueueKey, Request, Timestamp,
+    BackendName, Bytes, Cpu, EndSeen, Failure, FailureClass, FinishOutcome, Invalid, JobId, JobRow,
+    JobState, MachineName, Notice, Offer, QueueKey, Request, Timestamp,
 };
 
 /// How many moments of a job are kept.
@@ -208,6 +208,15 @@ impl Ledger {
     #[must_use]
     pub fn entry(&self, job: JobId) -> Option<&Entry> {
         self.entries.get(&job)
+    }
+
+    /// What keeps machines from a place for longest: its own failure, or a denial anywhere on its
+    /// backend, which is of all of it.
+    pub(crate) fn cooling_at(&self, backend: &BackendName, place: &Arc<str>) -> Option<&Cooling> {
+        let here = self.cooling.iter().filter(|((of, at), cooling)| {
+            of == backend && (at == place || cooling.failure.class == FailureClass::Denied)
+        });
+        here.map(|(_, cooling)| cooling).max_by_key(|cooling| cooling.until)
     }
 }
 

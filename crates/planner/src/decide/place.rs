@@ -178,8 +178,7 @@ impl<'a> Round<'a> {
         let Some(seen) = self.listed(&backend) else {
             return Err(self.unlisted(backend));
         };
-        let place = (backend.clone(), offer.place.clone());
-        if let Some(cooling) = self.ledger.cooling.get(&place)
+        if let Some(cooling) = self.ledger.cooling_at(&backend, &offer.place)
             && !self.due(cooling.until)
         {
             let (failure, until) = (cooling.failure.clone(), cooling.until);

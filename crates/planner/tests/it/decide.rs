@@ -98,6 +98,14 @@ fn many_failures_at_once_are_one() {
 }
 
 #[test]
+fn no_room_is_of_one_place_and_a_denial_of_the_whole_backend() {
+    let scene = Scene::new().taken(job(1).places(&["", "b"])).reserved(1).asked(1, 1);
+    check(&scene.no_room(1, 1), "mint 1/1");
+    check(&scene.denied(1, 1), "; 1 waits: cooling down, told; alarm");
+    check(&scene.denied(1, 1).after(6), "ask 1, mint 1/1");
+}
+
+#[test]
 fn a_machine_that_was_listed_is_made_whatever_its_create_answers() {
     let scene = Scene::new().made(job(1), 1).no_room(1, 1);
     check(&scene, "; 1 waits: starting");

@@ -25,11 +25,12 @@ pub(super) struct Job {
     scheduled: u64,
     priority: i64,
     cpu: u32,
+    places: &'static [&'static str],
     verdict: Option<Verdict>,
 }
 
 pub(super) fn job(number: u128) -> Job {
-    Job { number, queue: "jit", scheduled: 0, priority: 0, cpu: 1, verdict: None }
+    Job { number, queue: "jit", scheduled: 0, priority: 0, cpu: 1, places: &[""], verdict: None }
 }
 
 impl Job {
@@ -47,6 +48,11 @@ impl Job {
 
     pub(super) fn queue(self, queue: &'static str) -> Self {
         Self { queue, ..self }
+    }
+
+    /// Where it can be made, all on one backend.
+    pub(super) fn places(self, places: &'static [&'static str]) -> Self {
+        Self { places, ..self }
     }
 
     pub(super) fn invalid(self) -> Self {
@@ -76,6 +82,15 @@ impl Job {
 
     fn request(&self) -> Arc<Request> {
         let (cpu, memory) = (Cpu::from_millis(self.cpu * 1000), Bytes::gib(1));
+        let offer = |place: &&str| Offer {
+            backend: here(),
+            place: (*place).into(),
+            machine_type: "".into(),
+            spot: false,
+            cpu,
+            memory,
+            price_micros_per_hour: 0,
+        };
         Arc::new(Request {
             shape: Shape {
                 cpu,
@@ -92,15 +107,7 @@ impl Job {
                 zone: None,
                 region: None,
             },
-            offers: vec![Offer {
-                backend: here(),
-                place: "".into(),
-                machine_type: "".into(),
-                spot: false,
-                cpu,
-                memory,
-                price_micros_per_hour: 0,
-            }],
+            offers: self.places.iter().map(offer).collect(),
             policies: Vec::new(),
             tags: Vec::new(),
         })
@@ -272,6 +279,11 @@ impl Scene {
     pub(super) fn answered(&self, number: u128, attempt: u32) -> Self {
         let outcome = CreateOutcome::Made;
         self.record(Event::CreateEnded { job: id(number), attempt, outcome, at: self.now })
+    }
+
+    /// The backend answers that we may not.
+    pub(super) fn denied(&self, number: u128, attempt: u32) -> Self {
+        self.not_made(number, attempt, FailureClass::Denied, "not you")
     }
 
     fn not_made(&self, number: u128, attempt: u32, class: FailureClass, words: &str) -> Self {

@@ -2,7 +2,10 @@
 //! much more than eight times as much. The figure in milliseconds is what `cargo run --release -p
 //! planner --example round` measures.
 
-use crate::crowd::Crowd;
+use planner::{Event, JobId, Ledger, Timestamp};
+use uuid::Uuid;
+
+use crate::crowd::{Crowd, on_processor};
 
 fn check_growth(few: &Crowd, many: &Crowd) {
     let (few, many) = (few.cost(160), many.cost(20));
@@ -23,6 +26,26 @@ fn a_round_over_live_jobs_grows_with_their_number_only() {
 #[test]
 fn a_round_over_new_jobs_grows_with_their_number_only() {
     check_growth(&Crowd::at_the_door(500), &Crowd::at_the_door(4000));
+}
+
+/// Lets go of so many jobs in one minute, so many times.
+fn forget(jobs: u64, times: u32) -> std::time::Duration {
+    let before = on_processor();
+    for _ in 0..times {
+        let mut ledger = Ledger::default();
+        for number in 0..jobs {
+            let job = JobId(Uuid::from_u128(number.into()));
+            let at = Timestamp::from_millis(number * 60_000 / jobs);
+            ledger.record(Event::Forgotten { job, at, why: "a test".into() });
+        }
+    }
+    on_processor().saturating_sub(before) / times
+}
+
+#[test]
+fn letting_go_of_jobs_grows_with_their_number_only() {
+    let (few, many) = (forget(5_000, 40), forget(40_000, 5));
+    assert!(many < few * 24, "5,000 jobs: {few:?}, eight times as many: {many:?}");
 }
 
 #[test]

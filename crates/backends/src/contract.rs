@@ -129,6 +129,9 @@ pub struct MachineEnd {
     pub peak_memory_bytes: Option<u64>,
     #[serde(default)]
     pub oom_killed: bool,
+    /// It was ended at its deadline, not by its agent's leaving.
+    #[serde(default)]
+    pub deadline_reached: bool,
 }
 
 /// Why a call failed. The class alone decides what happens next; the words are for people.

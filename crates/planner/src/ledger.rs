@@ -179,6 +179,7 @@ pub struct Told {
     /// Up to which attempt its machine, or its failure, was told.
     pub made: u32,
     pub retried: u32,
+    pub cut_short: u32,
 }
 
 /// One thing that happened to a job, as `explain` shows it.

@@ -29,7 +29,7 @@ pub use observe::{
     TokenSeen,
 };
 pub use offer::{Offer, Spot};
-pub use plan::{Action, Alarm, Create, Hold, Notice, Plan, Reason, Scope, Step};
+pub use plan::{Action, Alarm, Create, CutShort, Hold, Notice, Plan, Reason, Scope, Step};
 pub use policy::{
     Arch, BackendKind, BackendPolicy, Glob, Limits, Margins, Policy, QueuePolicy, Rule, Shapes,
     SpotPolicy, UnknownTags,

@@ -112,6 +112,9 @@ pub struct EndSeen {
     pub cpu_millis_used: Option<u64>,
     pub peak_memory: Option<Bytes>,
     pub oom_killed: bool,
+    /// It was ended at its deadline, not by its agent's leaving.
+    #[serde(default)]
+    pub deadline_reached: bool,
 }
 
 /// A token in the executor's keeping, good for one attempt.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendName, Event, Failure, JobId, MachineName, Offer, QueueKey, Shape, Timestamp};
+use crate::{
+    BackendName, Bytes, Event, Failure, JobId, MachineName, Offer, QueueKey, Shape, Timestamp,
+};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
@@ -179,6 +181,22 @@ pub enum Notice {
     Made { name: MachineName, backend: BackendName, machine: Arc<str>, attempt: u32 },
     /// Its machine came to nothing; another is made.
     Retrying { attempt: u32, of: u32, failure: Failure },
+    /// Its machine ended under it, for a reason that its own log cannot tell.
+    CutShort { attempt: u32, why: CutShort },
+}
+
+/// Why a machine ended before its job had come to its own end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum CutShort {
+    OutOfMemory {
+        memory: Bytes,
+    },
+    Deadline,
+    /// Buildkite still counts on the agent, and its machine is no more.
+    Lost {
+        cause: Arc<str>,
+    },
 }
 
 /// What an operator has to know.

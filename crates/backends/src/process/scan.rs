@@ -103,6 +103,7 @@ fn bury(inner: &Inner, place: &Place) -> io::Result<Option<Report>> {
 fn end_of(ended: Ended) -> MachineEnd {
     MachineEnd {
         at: ended.at,
+        deadline_reached: ended.cause == Cause::Deadline,
         cause: words(&ended.cause),
         log_tail: ended.log_tail,
         cpu_seconds: ended.usage.cpu_seconds,

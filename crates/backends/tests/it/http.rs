@@ -79,6 +79,7 @@ impl Service {
             cpu_seconds: None,
             peak_memory_bytes: None,
             oom_killed: false,
+            deadline_reached: false,
         });
         self.changed();
     }

@@ -165,6 +165,7 @@ fn ended(end: backends::MachineEnd) -> EndSeen {
         cpu_millis_used: used.and_then(|used| u64::try_from(used.as_millis()).ok()),
         peak_memory: end.peak_memory_bytes.map(Bytes::new),
         oom_killed: end.oom_killed,
+        deadline_reached: end.deadline_reached,
     }
 }
 

@@ -86,6 +86,7 @@ impl Round<'_> {
     }
 
     pub(super) fn machine(&mut self, entry: &Entry, attempt: &Attempt) {
+        self.tell_cut_short(entry, attempt);
         if self.has_to_go(entry, attempt) {
             self.delete(entry, attempt);
         }

@@ -2,7 +2,8 @@
 //! queue now and then, and never so much that nothing is left for the end.
 
 use super::Round;
-use crate::{Action, Event, JobId, Notice, QueueKey, Reason, Told};
+use crate::job::Standing;
+use crate::{Action, Attempt, CutShort, Entry, Event, JobId, Notice, QueueKey, Reason, Told};
 
 /// Buildkite takes 100 notifications for a job; the last three are kept for its end.
 const NOTICES_MOST: u32 = 100;
@@ -24,6 +25,27 @@ impl Round<'_> {
         }
     }
 
+    /// Tells of a machine that ended under its job, where the job's own log cannot say why.
+    pub(super) fn tell_cut_short(&mut self, entry: &Entry, attempt: &Attempt) {
+        let (Some(end), Some(seen_at), Some(_)) =
+            (&attempt.ended, attempt.end_seen_at, entry.acquired_at)
+        else {
+            return;
+        };
+        let missed = || matches!(self.word(seen_at), Some((Standing::Acquired, _)));
+        let why = if end.oom_killed {
+            CutShort::OutOfMemory { memory: attempt.memory }
+        } else if end.deadline_reached {
+            CutShort::Deadline
+        } else if missed() {
+            CutShort::Lost { cause: end.cause.clone() }
+        } else {
+            return;
+        };
+        let notice = Notice::CutShort { attempt: attempt.number, why };
+        self.tell(entry.job, &entry.queue, &entry.told, notice);
+    }
+
     pub(super) fn tell(&mut self, job: JobId, queue: &QueueKey, told: &Told, notice: Notice) {
         if self.seen.buildkite.failing_since.is_some() || self.seen.journal_full {
             return;
@@ -42,6 +64,7 @@ impl Round<'_> {
         match notice {
             Notice::Made { attempt, .. } => return told.made < *attempt,
             Notice::Retrying { attempt, .. } => return told.retried < *attempt,
+            Notice::CutShort { attempt, .. } => return told.cut_short < *attempt,
             Notice::Waiting { .. } => {}
         }
         let Some((last, at)) = &told.last else { return true };
@@ -59,7 +82,7 @@ impl Round<'_> {
                 };
                 self.due(at.plus(pause))
             }
-            (Notice::Waiting { .. } | Notice::Made { .. } | Notice::Retrying { .. }, _) => true,
+            (_, _) => true,
         }
     }
 }

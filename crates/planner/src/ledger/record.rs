@@ -194,6 +194,7 @@ impl Ledger {
         match &notice {
             Notice::Made { attempt, .. } => told.made = told.made.max(*attempt),
             Notice::Retrying { attempt, .. } => told.retried = told.retried.max(*attempt),
+            Notice::CutShort { attempt, .. } => told.cut_short = told.cut_short.max(*attempt),
             Notice::Waiting { .. } => {}
         }
         told.last = Some((notice, at));

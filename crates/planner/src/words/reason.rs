@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::shape::spell_duration;
-use crate::{Hold, Notice, Reason, Scope, Timestamp};
+use crate::{CutShort, Hold, Notice, Reason, Scope, Timestamp};
 
 use super::{line, open_ended};
 
@@ -147,6 +147,7 @@ impl Notice {
             Self::Waiting { .. } => "waiting",
             Self::Made { .. } => "made",
             Self::Retrying { .. } => "retrying",
+            Self::CutShort { .. } => "cut_short",
         }
     }
 
@@ -171,6 +172,25 @@ impl Notice {
             Self::Retrying { attempt, of, failure } => line(&format!(
                 "Attempt {attempt} of {of} came to nothing, another machine is made: {failure}"
             )),
+            Self::CutShort { attempt: _, why } => line(&why.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for CutShort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfMemory { memory } => write!(
+                f,
+                "The kernel killed something of this job for want of memory: its machine has {memory}. Ask for more with the tag memory"
+            ),
+            Self::Deadline => f.write_str(
+                "The machine was stopped at its deadline: all the time that the job may take is used up. Ask for more with the tag time",
+            ),
+            Self::Lost { cause } => write!(
+                f,
+                "Its machine ended under it: {cause}. Buildkite ends the job when it misses the agent"
+            ),
         }
     }
 }

@@ -226,6 +226,7 @@ fn machine(
         cpu_millis_used: None,
         peak_memory: None,
         oom_killed: false,
+        deadline_reached: false,
     };
     let phase = match kind {
         7 => Phase::Booting,

@@ -200,7 +200,19 @@ fn an_ended_machine_goes_once_buildkite_was_asked_after_its_end() {
     let scene = Scene::new().running(job(1), 1).after(1).ended_machine(1, 1);
     check(&scene, "ask 1");
     check(&scene.after(1).said(1, Finished).settled(), "delete 1/1");
-    check(&scene.after(1).said(1, Running).settled(), "delete 1/1");
+    check(&scene.after(1).said(1, Running).settled(), "tell 1: lost, delete 1/1");
+}
+
+#[test]
+fn what_a_jobs_own_log_cannot_say_is_told_once() {
+    let scene = Scene::new().running(job(1), 1).after(1);
+    let oom = scene.ended_with(1, 1, |end| end.oom_killed = true);
+    check(&oom, "tell 1: out of memory, ask 1");
+    check(&scene.ended_with(1, 1, |end| end.deadline_reached = true), "tell 1: deadline, ask 1");
+    check(&oom.told_cut_short(1, 1), "ask 1");
+    // Before the acquire it is the attempt that has failed, and that is told as such.
+    let starting = Scene::new().made(job(1), 1).ended_with(1, 1, |end| end.oom_killed = true);
+    check(&starting, "ask 1; 1 waits: starting");
 }
 
 #[test]

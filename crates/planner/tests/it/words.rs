@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{
-    Alarm, Failure, FailureClass, Foreign, Hold, Invalid, Notice, Reason, Scope, TagError,
-    Timestamp,
+    Alarm, CutShort, Failure, FailureClass, Foreign, Hold, Invalid, Notice, Reason, Scope,
+    TagError, Timestamp,
 };
 use proptest::prelude::*;
 
@@ -228,7 +228,18 @@ fn notices() {
             "the machine ended before its agent had the job: the agent exited with 1",
         ),
     };
+    let cut_short = |why| Notice::CutShort { attempt: 1, why };
     for (notice, key, expected) in [
+        (
+            cut_short(CutShort::OutOfMemory { memory: Bytes::gib(4) }),
+            "cut_short",
+            "The kernel killed something of this job for want of memory: its machine has 4 GiB. Ask for more with the tag memory",
+        ),
+        (
+            cut_short(CutShort::Lost { cause: "the guest was killed".into() }),
+            "cut_short",
+            "Its machine ended under it: the guest was killed. Buildkite ends the job when it misses the agent",
+        ),
         (
             made("2 vCPU, 4 GiB", 1),
             "made",

@@ -28,6 +28,7 @@ fn failed(class: FailureClass, words: &str, after: u64) -> Tried {
 fn ended(before: Tried, cause: &str, log: &str, oom_killed: bool) -> Tried {
     let end = EndSeen {
         at: START.plus(Duration::from_secs(90)),
+        deadline_reached: false,
         cause: cause.into(),
         log_tail: log.into(),
         cpu_millis_used: None,

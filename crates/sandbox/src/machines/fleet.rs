@@ -207,6 +207,7 @@ impl Fleet {
                 cpu_seconds: None,
                 peak_memory_bytes: None,
                 oom_killed: false,
+                deadline_reached: false,
             });
         });
     }

@@ -1,7 +1,7 @@
 //! A plan as one line of text. Only what the examples speak of is named.
 #![expect(clippy::wildcard_enum_match_arm, reason = "what no example speaks of is rendered alike")]
 
-use planner::{Action, Event, JobId, Plan, Reason, Scope};
+use planner::{Action, CutShort, Event, JobId, Notice, Plan, Reason, Scope};
 
 pub(super) fn render(plan: &Plan) -> String {
     let facts = plan.facts.iter().map(fact);
@@ -63,8 +63,19 @@ fn call(action: &Action) -> Option<String> {
         }
         Action::Delete { job, attempt, .. } => format!("delete {}/{attempt}", short(*job)),
         Action::Finish { job, .. } => format!("finish {}", short(*job)),
+        Action::Notify { job, notice: Notice::CutShort { why, .. }, .. } => {
+            format!("tell {}: {}", short(*job), cut_short(why))
+        }
         Action::Notify { .. } => return None,
     })
+}
+
+const fn cut_short(why: &CutShort) -> &'static str {
+    match why {
+        CutShort::OutOfMemory { .. } => "out of memory",
+        CutShort::Deadline => "deadline",
+        CutShort::Lost { .. } => "lost",
+    }
 }
 
 /// Waits that say only that a call is under way are left out.

@@ -333,14 +333,26 @@ impl Scene {
 
     /// The machine's agent has left, and that is in the ledger.
     pub(super) fn ended_machine(&self, number: u128, attempt: u32) -> Self {
-        let end = Arc::new(EndSeen {
+        self.ended_with(number, attempt, |_| {})
+    }
+
+    pub(super) fn ended_with(
+        &self,
+        number: u128,
+        attempt: u32,
+        change: impl FnOnce(&mut EndSeen),
+    ) -> Self {
+        let mut end = EndSeen {
             at: self.now,
             cause: "the agent exited with 1".into(),
             log_tail: "".into(),
             cpu_millis_used: None,
             peak_memory: None,
             oom_killed: false,
-        });
+            deadline_reached: false,
+        };
+        change(&mut end);
+        let end = Arc::new(end);
         let event =
             Event::MachineEnded { job: id(number), attempt, end: Arc::clone(&end), at: self.now };
         let key = (id(number), attempt);
@@ -348,6 +360,12 @@ impl Scene {
             let machine = backend.machines.get_mut(&key).expect("it was made");
             Arc::make_mut(machine).ended = Some(end);
         })
+    }
+
+    pub(super) fn told_cut_short(&self, number: u128, attempt: u32) -> Self {
+        let why = planner::CutShort::OutOfMemory { memory: Bytes::gib(1) };
+        let notice = planner::Notice::CutShort { attempt, why };
+        self.record(Event::Told { job: id(number), notice, at: self.now })
     }
 
     pub(super) fn deleted(&self, number: u128, attempt: u32) -> Self {

@@ -276,6 +276,7 @@ impl Sim<'_> {
                 cpu_millis_used: None,
                 peak_memory: None,
                 oom_killed: false,
+                deadline_reached: false,
             }));
         });
         self.tell(Some(job), || format!("the agent is gone: {cause}"));

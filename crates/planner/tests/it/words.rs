@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{
-    Alarm, CutShort, Failure, FailureClass, Foreign, Hold, Invalid, Notice, Reason, Scope,
+    Alarm, Bytes, CutShort, Failure, FailureClass, Foreign, Hold, Invalid, Notice, Reason, Scope,
     TagError, Timestamp,
 };
 use proptest::prelude::*;

@@ -3,7 +3,9 @@
 
 use super::Round;
 use crate::job::Standing;
-use crate::{Action, Attempt, CutShort, Entry, Event, JobId, Notice, QueueKey, Reason, Told};
+use crate::{
+    Action, Attempt, CutShort, Entry, Event, Finish, JobId, Notice, QueueKey, Reason, Told,
+};
 
 /// Buildkite takes 100 notifications for a job; the last three are kept for its end.
 const NOTICES_MOST: u32 = 100;
@@ -27,11 +29,10 @@ impl Round<'_> {
 
     /// Tells of a machine that ended under its job, where the job's own log cannot say why.
     pub(super) fn tell_cut_short(&mut self, entry: &Entry, attempt: &Attempt) {
-        let (Some(end), Some(seen_at), Some(_)) =
-            (&attempt.ended, attempt.end_seen_at, entry.acquired_at)
-        else {
+        let (Some(end), Some(seen_at)) = (&attempt.ended, attempt.end_seen_at) else { return };
+        if !had_agent(entry) {
             return;
-        };
+        }
         let missed = || matches!(self.word(seen_at), Some((Standing::Acquired, _)));
         let why = if end.oom_killed {
             CutShort::OutOfMemory { memory: attempt.memory }
@@ -85,6 +86,12 @@ impl Round<'_> {
             (_, _) => true,
         }
     }
+}
+
+/// Whether an agent had the job: Buildkite said so, or said that it ended as only an agent ends it.
+fn had_agent(entry: &Entry) -> bool {
+    let ran = entry.ended.is_some_and(|(state, _)| matches!(state.standing(), Standing::Done));
+    entry.acquired_at.is_some() || (ran && entry.finish == Finish::No)
 }
 
 fn worth_telling(reason: &Reason) -> bool {

@@ -210,6 +210,10 @@ fn what_a_jobs_own_log_cannot_say_is_told_once() {
     check(&oom, "tell 1: out of memory, ask 1");
     check(&scene.ended_with(1, 1, |end| end.deadline_reached = true), "tell 1: deadline, ask 1");
     check(&oom.told_cut_short(1, 1), "ask 1");
+    // So short that nobody saw it run.
+    let short = Scene::new().made(job(1), 1).ended_with(1, 1, |end| end.oom_killed = true);
+    let short = short.after(1).said(1, Finished).settled();
+    check(&short, "tell 1: out of memory, delete 1/1");
     // Before the acquire it is the attempt that has failed, and that is told as such.
     let starting = Scene::new().made(job(1), 1).ended_with(1, 1, |end| end.oom_killed = true);
     check(&starting, "ask 1; 1 waits: starting");

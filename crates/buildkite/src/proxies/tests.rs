@@ -30,8 +30,12 @@ fn the_scheme_chooses_the_variable() {
     check(&[("ALL_PROXY", "http://a:3")], "https://agent.buildkite.com/v3", "http://a:3");
     let lower = [("https_proxy", "http://l:4"), ("HTTPS_PROXY", "http://s:1")];
     check(&lower, "https://agent.buildkite.com/v3", "http://l:4");
-    check(&[("HTTPS_PROXY", "proxy.corp:3128")], "https://a.test/", "http://proxy.corp:3128");
-    check(&[("HTTPS_PROXY", "https://proxy.corp")], "https://a.test/", "https://proxy.corp:443");
+    check(&[("HTTPS_PROXY", "gateway.corp:3128")], "https://a.test/", "http://gateway.corp:3128");
+    check(
+        &[("HTTPS_PROXY", "https://gateway.corp")],
+        "https://a.test/",
+        "https://gateway.corp:443",
+    );
 }
 
 #[test]

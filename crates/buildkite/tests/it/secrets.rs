@@ -104,7 +104,7 @@ fn sources_and_proxies_print_without_their_secrets() {
     let file = TokenSource::File("/etc/buildkite/token".into());
     assert!(format!("{file:?}").contains("/etc/buildkite/token"));
     let proxies = Proxies::from_vars(|name| {
-        (name == "HTTPS_PROXY").then(|| "http://me:PLANTED@proxy.corp:3128".to_owned())
+        (name == "HTTPS_PROXY").then(|| "http://me:PLANTED@gateway.corp:3128".to_owned())
     });
     hides(&proxies.unwrap());
 }

@@ -1,8 +1,10 @@
-//! The checks that ask Buildkite: one call, from which most can be told. It registers nothing.
+//! The checks that ask Buildkite: one call from which most can be told, and one for each queue. It
+//! registers nothing.
 
 use std::time::Duration;
 
-use buildkite::{Error, Probe, Remedy};
+use buildkite::{Client, Error, Probe, Remedy};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::{Finding, Patient};
@@ -29,6 +31,7 @@ pub(super) async fn all(patient: Patient<'_>) -> Vec<Finding> {
         Ok(probe) => {
             let mut findings = vec![reached(endpoint, &probe), token(&probe)];
             findings.extend(probe.server_time.map(|server| clock(server, process_now())));
+            findings.extend(queues(patient, &client).await);
             findings.push(job_tokens(patient.config.buildkite.job_tokens));
             findings
         }
@@ -61,6 +64,44 @@ fn token(probe: &Probe) -> Finding {
         format!("{} ({})", identity.cluster_name, identity.cluster_uuid)
     };
     Finding::ok("token", format!("is of organisation {organization}, cluster {cluster}"))
+}
+
+/// Without a queue that the configuration names, `jitney run` ends.
+async fn queues(patient: Patient<'_>, client: &Client) -> Vec<Finding> {
+    let asked = patient.config.queues.keys().map(async |key| {
+        let check = format!("queue {key}");
+        match client.queue_metrics(key.as_str()).await {
+            Ok(counts) => {
+                let jobs = counts.metrics.jobs;
+                let found = format!(
+                    "is in the cluster; {} scheduled and {} running",
+                    jobs.scheduled, jobs.running
+                );
+                Finding::ok(check, found)
+            }
+            Err(error) => no_queue(check, &error),
+        }
+    });
+    join_all(asked).await
+}
+
+fn no_queue(check: String, error: &Error) -> Finding {
+    match error.remedy {
+        Remedy::Gone => Finding::wrong(
+            check,
+            format!("is not in the token's cluster: {}", error.message),
+            "create the queue (Buildkite: Agents, the cluster, Queues), or take it out of `queues`; `jitney run` ends without it",
+        ),
+        Remedy::Retry
+        | Remedy::Unknown
+        | Remedy::Never
+        | Remedy::Unauthorized
+        | Remedy::Forbidden => Finding::warning(
+            check,
+            format!("cannot be told to be there: {error}"),
+            "look in Buildkite whether the cluster has it, and ask again; `jitney run` ends without it",
+        ),
+    }
 }
 
 fn clock(server: Timestamp, now: Timestamp) -> Finding {

@@ -124,7 +124,7 @@ async fn doctor_finds_all_well_while_it_runs_and_before() {
     let file = configuration_of(&world, &program);
     let ran = jitney(&["doctor", "--config", &file], world.folder.path()).await.expect(0);
     for part in
-        ["of organisation demo", "agrees", "lists 0 machines", "in use by a Jitney", "which runs"]
+        ["of organisation demo", "agrees", "queue default", "is in the cluster", "lists 0 machines", "in use by a Jitney", "which runs"]
     {
         assert!(ran.out.contains(part), "{part} is not in\n{}", ran.out);
     }
@@ -154,6 +154,28 @@ async fn doctor_finds(change: impl FnOnce(&mut World), check: &str, words: &str)
 async fn doctor_finds_a_wrong_token() {
     doctor_finds(|world| world.token = "bkct_planted_wrong".into(), "token", "does not know it")
         .await;
+}
+
+#[tokio::test]
+async fn doctor_finds_a_queue_that_the_cluster_does_not_have() {
+    let queues = "{ default: { backends: [there] }, nosuch: { backends: [there] } }";
+    doctor_finds(|world| world.queues = queues.into(), "queue nosuch", "is not in").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_warns_of_a_queue_that_cannot_be_asked_for() {
+    let world = World::new().await;
+    let route = "/v3/metrics/queue".into();
+    let refused = sandbox::Fault { route, status: Some(403), ..sandbox::Fault::default() };
+    world.sandbox.add_fault(refused);
+    let file = world.folder.path().join("jitney.yaml");
+    std::fs::write(&file, world.yaml()).unwrap();
+    let args = ["doctor", "--json", "--config", &file.display().to_string()];
+    let json = jitney(&args, world.folder.path()).await.expect(0).json();
+    let findings = json["findings"].as_array().unwrap();
+    let found = findings.iter().find(|finding| finding["check"] == "queue default").unwrap();
+    assert_eq!(found["level"], "warning", "{found}");
+    assert!(found["remedy"].as_str().unwrap().contains("Buildkite"), "{found}");
 }
 
 #[tokio::test]

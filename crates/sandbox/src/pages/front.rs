@@ -36,6 +36,7 @@ fn row(build: &Build, now: Timestamp) -> Markup {
     let count = |state| build.steps.iter().filter(|step| step.state == state).count();
     let counts = [
         (count(StepState::Failed), "failed"),
+        (count(StepState::SoftFailed), "soft failed"),
         (count(StepState::Started), "under way"),
         (count(StepState::Blocked), "blocked"),
         (count(StepState::Waiting), "waiting"),

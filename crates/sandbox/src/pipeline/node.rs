@@ -50,9 +50,10 @@ pub(super) fn from_yaml(text: &str) -> Result<Node, Error> {
     Ok(node(raw, text))
 }
 
-/// The parser's own report repeats the place; its first line has the reason.
+/// The parser's own report repeats the place; its first line has the reason before it.
 fn first_line(report: &str) -> String {
     let line = report.lines().next().unwrap_or(report);
+    let line = line.rsplit_once(" at line ").map_or(line, |(before, _)| before);
     format!("this is not valid YAML: {line}")
 }
 

@@ -364,6 +364,7 @@ fn broken_yaml_has_a_place() {
     let error = from_yaml("steps:\n  - command: [x").unwrap_err();
     assert!(error.line >= 2, "{error}");
     assert!(error.words.starts_with("this is not valid YAML: "), "{error}");
+    assert!(!error.words.contains("column"), "the place is there already: {error}");
     assert!(from_yaml("steps: []\nsteps: []").unwrap_err().words.contains("duplicate"));
 }
 

@@ -162,6 +162,18 @@ async fn logs_are_drawn_with_colours_and_sections() {
 }
 
 #[tokio::test]
+async fn soft_failures_are_counted_in_the_list_of_builds() {
+    let sandbox = start_with(|_| ()).await;
+    let browser = Browser::new(&sandbox);
+    let yaml = "steps: [{command: x, soft_fail: true, env: {PLAY_EXIT: 3}}, {command: y}]";
+    let (_, jobs) = build(&sandbox, yaml);
+    for job in jobs {
+        play_one(&sandbox, job).await;
+    }
+    browser.shows("/", &["1 soft failed", "1 passed"]).await;
+}
+
+#[tokio::test]
 async fn of_a_huge_build_what_matters_is_drawn() {
     let sandbox = start_with(|_| ()).await;
     let browser = Browser::new(&sandbox);

@@ -71,7 +71,7 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    /// A backend that does not let us in is the operator's to mend.
+    /// A backend that is not set up, or does not let us in, is the operator's to mend.
     fn denied(&mut self) {
         for ((backend, _), cooling) in &self.ledger.cooling {
             if cooling.failure.class == FailureClass::Denied && cooling.until > self.now {

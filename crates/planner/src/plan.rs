@@ -205,6 +205,6 @@ pub enum CutShort {
 pub enum Alarm {
     /// A machine with our name that another installation made while we were running.
     TwoInstallations { instance: Arc<str>, machine: MachineName },
-    /// A backend does not let us in.
+    /// A backend makes no machines until an operator has put something right.
     Denied { backend: BackendName, words: Arc<str> },
 }

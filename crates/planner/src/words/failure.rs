@@ -37,7 +37,9 @@ impl FailureClass {
                 "correct what the backend refuses, in the step's agents or in Jitney's \
                  configuration, and run it again"
             }
-            Self::Denied => "the operator has to give Jitney access to the backend",
+            Self::Denied => {
+                "the operator has to put right how the backend is set up, or what Jitney may do there"
+            }
             Self::EndedEarly => {
                 "read the agent's last lines; its configuration, hooks and image are the usual \
                  causes"
@@ -60,7 +62,7 @@ impl fmt::Display for FailureClass {
             Self::Rate => "too many calls",
             Self::Ambiguous => "no clear answer",
             Self::Rejected => "refused",
-            Self::Denied => "access denied",
+            Self::Denied => "not set up or not permitted",
             Self::EndedEarly => "the machine ended before its agent had the job",
             Self::StartTimeout => "no agent had the job in time",
             Self::Lost => "the machine vanished",
@@ -110,7 +112,8 @@ impl fmt::Display for Alarm {
                  were running: stop it, or give one of the two another name in its configuration"
             ),
             Self::Denied { backend, words } => format!(
-                "Backend {backend} does not let us in, check its credentials and permissions: {}",
+                "Backend {backend} makes no machines until its setup, credentials or permissions \
+                 are put right: {}",
                 open_ended(words)
             ),
         };

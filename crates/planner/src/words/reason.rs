@@ -53,7 +53,7 @@ impl Reason {
                 "The queue is paused in Buildkite; jobs start when somebody resumes it".into()
             }
             Self::Draining => {
-                "Jitney is being drained and starts no new jobs; its operator has to start it again"
+                "Jitney is being drained and starts no new jobs until its operator says `jitney drain --resume`"
                     .into()
             }
             Self::JournalFull => "Jitney cannot write its journal and starts no new jobs; its \

@@ -58,7 +58,7 @@ fn reasons_to_wait() -> Vec<Row> {
         (
             Reason::Draining,
             "draining",
-            "Jitney is being drained and starts no new jobs; its operator has to start it again",
+            "Jitney is being drained and starts no new jobs until its operator says `jitney drain --resume`",
         ),
         (
             Reason::JournalFull,
@@ -275,7 +275,12 @@ fn failures_say_their_class_where_the_words_do_not() {
         (FailureClass::Rate, "rate", "too many calls", "too many calls: x"),
         (FailureClass::Ambiguous, "ambiguous", "no clear answer", "no clear answer: x"),
         (FailureClass::Rejected, "rejected", "refused", "refused: x"),
-        (FailureClass::Denied, "denied", "access denied", "access denied: x"),
+        (
+            FailureClass::Denied,
+            "denied",
+            "not set up or not permitted",
+            "not set up or not permitted: x",
+        ),
         (
             FailureClass::EndedEarly,
             "ended_early",
@@ -307,7 +312,8 @@ fn alarms_tell_the_operator_what_to_do() {
         (
             denied,
             "denied",
-            "Backend here does not let us in, check its credentials and permissions: 403: no such key",
+            "Backend here makes no machines until its setup, credentials or permissions are put \
+             right: 403: no such key",
         ),
     ] {
         assert_eq!(alarm.to_string(), expected);

@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use agents::{OLDEST, Version};
-pub use probe::{Probe, Room};
+pub use probe::{Probe, Room, find_agent};
 
 use crate::contract::{Backend, Class, Error, Future, Labels, Listing, Order};
 use agents::Agents;

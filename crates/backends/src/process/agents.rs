@@ -68,8 +68,19 @@ struct Seal {
 }
 
 impl Agents {
-    /// The agent to start, or why there is none.
+    /// The agent to start, or why there is none and what to do about it.
     pub(super) async fn fit(&self, options: &Options) -> Result<Found, Error> {
+        self.look(options).await.map_err(|mut error| {
+            error.words = format!(
+                "{}; install buildkite-agent {OLDEST} or newer, or set `agent` to where it is",
+                error.words
+            );
+            error
+        })
+    }
+
+    /// The agent to start, or only why there is none.
+    pub(super) async fn look(&self, options: &Options) -> Result<Found, Error> {
         let (path, seal) = find(options)?;
         // Held while the agent is asked, so that of many creates at once one asks.
         let mut known = self.known.lock().await;
@@ -90,8 +101,7 @@ fn find(options: &Options) -> Result<(PathBuf, Seal), Error> {
             let path = options.env.get("PATH").map_or("(empty)", String::as_str);
             format!("there is no `{}` on PATH, which is {path}", options.agent.display())
         };
-        let remedy = "install buildkite-agent 3.52 or newer, or set `agent` to where it is";
-        Error::new(Class::Denied, format!("{words}; {remedy}"))
+        Error::new(Class::Denied, words)
     })?;
     let meta = fs::metadata(&path).map_err(|error| super::io_error("look at", &path, &error))?;
     let seal = Seal {
@@ -128,9 +138,9 @@ async fn ask(path: PathBuf, options: &Options) -> Result<Found, Error> {
     let text = String::from_utf8_lossy(&output.stdout);
     let version = version_in(&text);
     match version {
-        Some(old) if old < OLDEST => Err(denied(format!(
-            "{shown} is version {old}, and {OLDEST} or newer is needed; update it or set `agent`"
-        ))),
+        Some(old) if old < OLDEST => {
+            Err(denied(format!("{shown} is version {old}, and {OLDEST} or newer is needed")))
+        }
         Some(_) | None => Ok(Found { path, version }),
     }
 }

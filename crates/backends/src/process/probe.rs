@@ -31,8 +31,16 @@ pub struct Room {
     pub total_bytes: u64,
 }
 
+/// The agent's program and its version, if it says it.
+///
+/// # Errors
+/// Why there is none to start: absent, too old, or dumb.
+pub async fn find_agent(options: &Options) -> Result<(PathBuf, Option<Version>), Error> {
+    Agents::default().look(options).await.map(|found| (found.path, found.version))
+}
+
 pub(super) async fn probe(options: &Options, machines: &Path) -> Probe {
-    let agent = Agents::default().fit(options).await.map(|found| (found.path, found.version));
+    let agent = find_agent(options).await;
     let (unlimited, groups) = try_groups();
     let user = options.user.as_ref().map(|user| {
         super::make::check_user(user).map(|()| user.clone()).map_err(|error| error.words)

@@ -1,6 +1,6 @@
 //! One line in the log for each thing that happens to a job: a sentence, and fields beside it.
 
-use planner::{CreateOutcome, Event, Hold, JobId, Reason, Timestamp};
+use planner::{CreateOutcome, Event, Hold, JobId, Moment, Reason, Timestamp};
 
 use super::state::State;
 
@@ -10,6 +10,9 @@ impl State {
         let Some(moment) = event.moment() else { return };
         let job = event.job();
         let entry = self.ledger.entry(job);
+        if entry.is_some_and(|entry| is_told(&entry.moments, &moment)) {
+            return;
+        }
         let Some(queue) = entry.map(|entry| &entry.queue).or_else(|| first_queue(event)) else {
             return;
         };
@@ -33,6 +36,12 @@ impl State {
             tracing::info!(%job, %queue, reason, "{words}");
         }
     }
+}
+
+/// The same fact comes twice where a listing is faster than the reply to a create: it is one line,
+/// as it is one moment of the job's story.
+fn is_told(moments: &[Moment], moment: &Moment) -> bool {
+    moments.last().is_some_and(|last| last.what == moment.what)
 }
 
 /// The queue of a job that the ledger does not hold yet.
@@ -121,5 +130,20 @@ fn is_usual(reason: &Reason) -> bool {
         | Reason::TwoInstallations { .. }
         | Reason::LeaseLapsing
         | Reason::Foreign { nearest: Some(_), .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_last_is_not_said_again() {
+        let moment =
+            |at: u64, what: &str| Moment { at: Timestamp::from_millis(at), what: what.into() };
+        let told = [moment(1, "attempt 1: machine made"), moment(2, "attempt 1: agent connected")];
+        assert!(is_told(&told[..1], &moment(5, "attempt 1: machine made")));
+        assert!(!is_told(&told, &moment(5, "attempt 1: machine made")), "much has happened since");
+        assert!(!is_told(&[], &moment(5, "attempt 1: machine made")));
     }
 }

@@ -38,7 +38,13 @@ enum Fate {
 impl Case {
     fn new((label, jobs): (String, u32), tags: Vec<String>, asked: &Plan, policy: &Policy) -> Self {
         let named = tags.iter().find_map(|tag| tag.strip_prefix("queue="));
-        let queue = QueueKey::new(named.unwrap_or(DEFAULT_QUEUE));
+        // Tags that somebody types are for us; a step without a queue goes where Buildkite puts it.
+        let only = policy.queues.keys().next().filter(|_| policy.queues.len() == 1);
+        let queue = match (named, only) {
+            (Some(named), _) => QueueKey::new(named),
+            (None, Some(only)) if asked.pipeline.is_none() => only.clone(),
+            (None, _) => QueueKey::new(DEFAULT_QUEUE),
+        };
         let explained = planner::explain_offers(&tags, &queue, &asked.slug, &asked.branch, policy);
         Self { label, jobs, queue, tags, explained }
     }

@@ -70,7 +70,9 @@ pub(super) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
 
 impl SyntaxError {
     fn of(error: &serde_saphyr::Error, text: &str) -> Self {
-        let place = error.location().map(|at| Place::of(&at, text)).unwrap_or_default();
+        let mut place = error.location().map(|at| Place::of(&at, text)).unwrap_or_default();
+        // The parser counts lines and columns here, and no bytes.
+        place.offset = place.offset_in(text);
         let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
         // The place is shown beside the message, so the message need not begin or end with it.
         let message = message.lines().next().unwrap_or_default();
@@ -85,6 +87,15 @@ impl Place {
         let offset = number(at.span().byte_offset().unwrap_or(0)).min(text.len());
         let len = number(at.span().byte_len().unwrap_or(0)).min(text.len() - offset);
         Self { offset, len, line: number(at.line()), column: number(at.column()) }
+    }
+
+    /// Where its line and column are in the text.
+    fn offset_in(self, text: &str) -> usize {
+        let before = text.split_inclusive('\n').take(self.line.saturating_sub(1));
+        let start: usize = before.map(str::len).sum();
+        let line = text.get(start..).unwrap_or_default();
+        let column = line.char_indices().nth(self.column.saturating_sub(1));
+        start + column.map_or(line.len(), |(at, _)| at)
     }
 }
 

@@ -117,6 +117,25 @@ The agent's tags: queue=jit, os=linux
 }
 
 #[tokio::test]
+async fn a_plan_without_a_queue_is_for_the_only_one() {
+    let (folder, file) = small();
+    let text = "buildkite: { token: t }\nqueues: { jit: { backends: [here] } }\n\
+                backends: { here: { process: { capacity: { cpu: 8, memory: 32G } } } }\n";
+    std::fs::write(&file, text).unwrap();
+    let ran = jitney(&["plan", "--config", &file, "cpu=4"], folder.path()).await.expect(0);
+    assert!(ran.out.starts_with("Queue jit: 4 vCPU"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn what_is_not_yaml_is_shown_where_it_is() {
+    let (folder, file) = small();
+    std::fs::write(&file, "name: x\nqueues: { a: [}\n").unwrap();
+    let ran = jitney(&["check-config", &file], folder.path()).await.expect(2);
+    let shown = format!("{}{}", ran.out, ran.err);
+    assert!(shown.contains("jitney.yaml:2:14]"), "{shown}");
+}
+
+#[tokio::test]
 async fn a_plan_that_nothing_can_serve_says_what_would_fit() {
     let expected = "\
 Queue default: 4 vCPU, 900 GiB; the job may run for 6h
@@ -183,7 +202,13 @@ elsewhere: Not for us: queue other is not one that we serve here
     let outcomes: Vec<&str> =
         json["steps"].as_array().unwrap().iter().map(|s| s["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["made", "wrong", "foreign"]);
-    assert_eq!(json["steps"][0]["offers"][0]["backend"], "here");
+    let (shape, offer) = (&json["steps"][0]["shape"], &json["steps"][0]["offers"][0]);
+    assert_eq!(offer["backend"], "here");
+    for sized in [shape, offer] {
+        assert_eq!(sized["cpu_millis"], 4_000, "{sized}");
+        assert_eq!(sized["memory_bytes"], 8_u64 << 30, "{sized}");
+    }
+    assert!(shape["time_seconds"].as_u64().unwrap() > 0, "{shape}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a plan says, for people and for scripts. Which offer comes first was decided before.
 
-use planner::{Explained, Offer, Refusal, Shape, spell_duration};
+use planner::{Bytes, Explained, Offer, Refusal, Shape, spell_duration};
 use serde_json::{Value, json};
 
 use super::{Case, Fate};
@@ -146,10 +146,57 @@ fn case_json(case: &Case) -> Value {
             Fate::Foreign => "foreign",
             Fate::Wrong => "wrong",
         },
-        "shape": explained.shape.as_ref().ok(),
+        "shape": explained.shape.as_ref().ok().map(shape_json),
         "refusal": refusal.map(ToString::to_string),
-        "offers": explained.offers,
+        "offers": explained.offers.iter().map(offer_json).collect::<Vec<_>>(),
         "exclusions": excluded,
         "agent_tags": explained.tags,
+    })
+}
+
+/// With units in the names, as `status` has them.
+fn shape_json(shape: &Shape) -> Value {
+    let Shape {
+        cpu,
+        memory,
+        disk,
+        disk_type,
+        local_ssds,
+        arch,
+        families,
+        gpu,
+        image,
+        spot,
+        time,
+        zone,
+        region,
+    } = shape;
+    json!({
+        "cpu_millis": cpu.millis(),
+        "memory_bytes": memory.get(),
+        "disk_bytes": disk.map(Bytes::get),
+        "disk_type": disk_type,
+        "local_ssds": local_ssds,
+        "arch": arch,
+        "families": families,
+        "gpu": gpu,
+        "image": image,
+        "spot": spot,
+        "time_seconds": time.as_secs(),
+        "zone": zone,
+        "region": region,
+    })
+}
+
+fn offer_json(offer: &Offer) -> Value {
+    let Offer { backend, place, machine_type, spot, cpu, memory, price_micros_per_hour } = offer;
+    json!({
+        "backend": backend,
+        "place": place,
+        "machine_type": machine_type,
+        "spot": spot,
+        "cpu_millis": cpu.millis(),
+        "memory_bytes": memory.get(),
+        "price_micros_per_hour": price_micros_per_hour,
     })
 }

@@ -53,9 +53,16 @@ pub struct Queue {
 pub struct Backend {
     pub name: String,
     pub listed_at: Option<Timestamp>,
-    /// Why it cannot be listed, while it cannot.
+    /// Why it cannot be listed, or makes no machines until an operator puts something right.
     pub failing: Option<String>,
     pub machines: usize,
+    /// What the machines of the jobs in our hands count for.
+    pub cpu_millis: u32,
+    pub memory_bytes: u64,
+    /// The lower of its capacity and its limits; nothing where neither says.
+    pub machines_most: Option<u32>,
+    pub cpu_millis_most: Option<u32>,
+    pub memory_bytes_most: Option<u64>,
 }
 
 /// `GET /api/jobs/:id`, for a job in our hands.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backends::process::{GRACE, Process};
+use backends::process::{GRACE, OLDEST, Process};
 use backends::{Backend, http};
 use planner::BackendName;
 use tokio::net::TcpListener;
@@ -225,6 +225,13 @@ pub fn process_options(
         grace: GRACE,
         now: process_now,
     })
+}
+
+/// What to do about a process backend that has no agent to start.
+pub(crate) fn agent_remedy(name: &BackendName) -> String {
+    format!(
+        "install buildkite-agent {OLDEST} or newer, or say where it is with backends.{name}.process.agent"
+    )
 }
 
 /// What an http backend is made with.

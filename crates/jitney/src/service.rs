@@ -1,13 +1,17 @@
 //! `jitney run`: puts a run together, passes signals on to it, and reads the configuration again
-//! when it is told to. It decides nothing.
+//! when it is told to. It says at the start which backends have no agent. It decides nothing.
 
 use std::path::{Path, PathBuf};
 
+use backends::process;
+use futures_util::future::join_all;
+use planner::BackendName;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::assembly::{self, Place, Reins};
+use crate::config::backends::Kind;
 use crate::config::{Config, ConfigError, Problem};
 use crate::run;
 use crate::settings::Settings;
@@ -46,11 +50,14 @@ pub async fn serve(file: &Path, config: Config, place: Place) -> Result<(), Erro
         journal = %options.journal.path.display(), endpoint = config.buildkite.endpoint,
         "started"
     );
+    let mut look = std::pin::pin!(look_for_agents(agents(&config, &place)?));
+    let mut looked = false;
     let mut reloader = Reloader { file: file.to_owned(), config, place, reload };
     let mut running = std::pin::pin!(run::run(options));
     loop {
         tokio::select! {
             ended = &mut running => return Ok(ended?),
+            () = &mut look, if !looked => looked = true,
             () = stopped(&mut stops) => {
                 if shutdown.is_cancelled() {
                     tracing::warn!("told to stop a second time; leaving at once");
@@ -62,6 +69,37 @@ pub async fn serve(file: &Path, config: Config, place: Place) -> Result<(), Erro
             Some(()) = hangups.recv() => reloader.read_again(),
         }
     }
+}
+
+/// What each process backend starts its agent with.
+fn agents(
+    config: &Config,
+    place: &Place,
+) -> Result<Vec<(BackendName, process::Options)>, assembly::Error> {
+    let mut agents = Vec::new();
+    for (name, backend) in &config.backends {
+        match &backend.kind {
+            Kind::Process(wanted) => {
+                let options = assembly::process_options(config, wanted, place)?;
+                agents.push((name.clone(), options));
+            }
+            Kind::Http(_) | Kind::Kubernetes(_) | Kind::Gce(_) | Kind::CloudRun(_) => {}
+        }
+    }
+    Ok(agents)
+}
+
+/// Without an agent no job of the backend gets a machine: said now, not when the first one waits.
+/// It is no reason to end, since an agent that is put there later is found.
+async fn look_for_agents(agents: Vec<(BackendName, process::Options)>) {
+    let look = async |(name, options): (BackendName, process::Options)| {
+        if let Err(error) = process::find_agent(&options).await {
+            let key = format!("backends.{name}.process.agent");
+            let remedy = assembly::agent_remedy(&name);
+            tracing::error!(key, "backend {name} can make no machine: {}; {remedy}", error.words);
+        }
+    };
+    join_all(agents.into_iter().map(look)).await;
 }
 
 async fn stopped(stops: &mut [Signal; 2]) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use planner::{Bytes, Cpu, Limits};
+use planner::{Bytes, Cpu};
 
 use super::arguments::Status;
 use super::ask::Peer;
@@ -24,23 +24,15 @@ pub(super) fn status(asked: &Status, context: &Context<'_>) -> Result<Answer, Fa
     if asked.json {
         return Ok(Answer::json(&snapshot, Exit::Ok));
     }
-    let policy = config.policy(&configuration::host()?);
-    let limits = policy
-        .backends
-        .iter()
-        .map(|(name, backend)| (name.to_string(), (backend.capacity, backend.limits)));
-    Ok(Answer::ok(text(&snapshot, &config, &limits.collect(), context.screen)))
+    Ok(Answer::ok(text(&snapshot, &config, context.screen)))
 }
 
-/// Capacity and limits of each backend.
-type Bounds = BTreeMap<String, (Limits, Limits)>;
-
-fn text(snapshot: &Snapshot, config: &Config, bounds: &Bounds, screen: Screen) -> String {
+fn text(snapshot: &Snapshot, config: &Config, screen: Screen) -> String {
     let mut text = head(snapshot, config, screen);
     text.push('\n');
     text.push_str(&queues(snapshot, screen));
     text.push('\n');
-    text.push_str(&backends(snapshot, bounds, screen));
+    text.push_str(&backends(snapshot, screen));
     text.push_str(&waits(snapshot, screen));
     text.push_str(&jobs(snapshot, screen));
     text
@@ -111,12 +103,8 @@ fn queues(snapshot: &Snapshot, screen: Screen) -> String {
     screen.table(heads, rows)
 }
 
-fn backends(snapshot: &Snapshot, bounds: &Bounds, screen: Screen) -> String {
+fn backends(snapshot: &Snapshot, screen: Screen) -> String {
     let rows = snapshot.backends.iter().map(|backend| {
-        let on = || snapshot.jobs.iter().filter(|job| job.backend.as_ref() == Some(&backend.name));
-        let cpu = on().filter_map(|job| job.cpu_millis).fold(0_u32, u32::saturating_add);
-        let memory = on().filter_map(|job| job.memory_bytes).fold(0_u64, u64::saturating_add);
-        let (capacity, limits) = bounds.get(&backend.name).copied().unwrap_or_default();
         let state = match (&backend.failing, backend.listed_at) {
             (Some(words), _) => screen.bad(format!("failing: {words}")),
             (None, None) => screen.warn("not listed yet"),
@@ -124,20 +112,13 @@ fn backends(snapshot: &Snapshot, bounds: &Bounds, screen: Screen) -> String {
         };
         [
             backend.name.clone(),
-            of(backend.machines, least(capacity.machines, limits.machines)),
-            of(Cpu::from_millis(cpu), least(capacity.cpu, limits.cpu)),
-            of(Bytes::new(memory), least(capacity.memory, limits.memory)),
+            of(backend.machines, backend.machines_most),
+            of(Cpu::from_millis(backend.cpu_millis), backend.cpu_millis_most.map(Cpu::from_millis)),
+            of(Bytes::new(backend.memory_bytes), backend.memory_bytes_most.map(Bytes::new)),
             state,
         ]
     });
     screen.table(["backend", "machines", "vCPU", "memory", "state"], rows)
-}
-
-fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
 }
 
 /// `3 of 8`.

@@ -81,13 +81,7 @@ fn agent(name: &BackendName, probe: &process::Probe) -> Finding {
             format!("{} does not say its version", path.display()),
             format!("if jobs do not start, use a released buildkite-agent, {OLDEST} or newer"),
         ),
-        Err(error) => Finding::wrong(
-            check,
-            error.to_string(),
-            format!(
-                "install buildkite-agent {OLDEST} or newer, or say where it is with backends.{name}.process.agent"
-            ),
-        ),
+        Err(error) => Finding::wrong(check, error.words.clone(), assembly::agent_remedy(name)),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use planner::{Attempt, Entry, JobId, Outcome, Verdict};
+use planner::{Alarm, Attempt, BackendName, BackendSeen, Entry, JobId, Outcome, Verdict};
 
 use super::state::{Held, State};
 use crate::api::{self, JobPhase, Snapshot};
@@ -92,13 +92,40 @@ impl State {
     }
 
     fn backends(&self) -> Vec<api::Backend> {
-        let backend = |(name, seen): (&planner::BackendName, &planner::BackendSeen)| api::Backend {
-            name: name.to_string(),
-            listed_at: seen.listed_at,
-            failing: seen.failing.as_ref().map(|failure| failure.words.to_string()),
-            machines: seen.machines.len(),
+        let policy = self.policy();
+        let backend = |(name, seen): (&BackendName, &BackendSeen)| {
+            let attempts = self.ledger.entries().filter_map(Entry::current);
+            let (cpu_millis, memory_bytes) = attempts
+                .filter(|attempt| attempt.backend == *name)
+                .fold((0_u32, 0_u64), |(cpu, memory), attempt| {
+                    let cpu = cpu.saturating_add(attempt.cpu.millis());
+                    (cpu, memory.saturating_add(attempt.memory.get()))
+                });
+            let bounds = policy.backends.get(name);
+            let (capacity, limits) =
+                bounds.map(|backend| (backend.capacity, backend.limits)).unwrap_or_default();
+            let failing = seen.failing.as_ref().map(|failure| &failure.words);
+            api::Backend {
+                name: name.to_string(),
+                listed_at: seen.listed_at,
+                failing: failing.or_else(|| self.denied(name)).map(ToString::to_string),
+                machines: seen.machines.len(),
+                cpu_millis,
+                memory_bytes,
+                machines_most: least(capacity.machines, limits.machines),
+                cpu_millis_most: least(capacity.cpu, limits.cpu).map(planner::Cpu::millis),
+                memory_bytes_most: least(capacity.memory, limits.memory).map(planner::Bytes::get),
+            }
         };
         self.seen.backends.iter().map(backend).collect()
+    }
+
+    /// Why it makes no machines until an operator puts something right.
+    fn denied(&self, name: &BackendName) -> Option<&std::sync::Arc<str>> {
+        self.alarms.keys().find_map(|alarm| match alarm {
+            Alarm::Denied { backend, words } => (backend == name).then_some(words),
+            Alarm::TwoInstallations { .. } => None,
+        })
     }
 
     fn job(&self, entry: &Entry) -> api::Job {
@@ -212,6 +239,13 @@ impl State {
                 .filter_map(move |attempt| cost(entry, attempt))
         });
         u64::try_from(costs.sum::<u128>()).unwrap_or(u64::MAX)
+    }
+}
+
+fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

@@ -34,6 +34,10 @@ async fn a_jitney_that_runs_is_shown_explained_and_drained() {
     }
     let json = jitney(&["status", "--json", "--config", &file], folder).await.expect(0).json();
     assert_eq!(json["jobs"][0]["id"], jobs[0].to_string());
+    let (backend, job) = (&json["backends"][0], &json["jobs"][0]);
+    assert_eq!(backend["cpu_millis"], job["cpu_millis"], "{backend}");
+    assert_eq!(backend["memory_bytes"], job["memory_bytes"], "{backend}");
+    assert!(backend["cpu_millis"].as_u64().unwrap() > 0, "{backend}");
 
     let (long, slip) = (jobs[0].to_string(), jobs[1].to_string());
     let told = jitney(&["explain", &long, "--config", &file], folder).await.expect(0);
@@ -123,9 +127,15 @@ async fn doctor_finds_all_well_while_it_runs_and_before() {
     let program = world.start().await;
     let file = configuration_of(&world, &program);
     let ran = jitney(&["doctor", "--config", &file], world.folder.path()).await.expect(0);
-    for part in
-        ["of organisation demo", "agrees", "queue default", "is in the cluster", "lists 0 machines", "in use by a Jitney", "which runs"]
-    {
+    for part in [
+        "of organisation demo",
+        "agrees",
+        "queue default",
+        "is in the cluster",
+        "lists 0 machines",
+        "in use by a Jitney",
+        "which runs",
+    ] {
         assert!(ran.out.contains(part), "{part} is not in\n{}", ran.out);
     }
     program.stop().await;
@@ -261,14 +271,60 @@ async fn run_serves_a_job_and_is_gone_at_once_when_told() {
     std::fs::write(&file, world.yaml().replace("127.0.0.1:0", &format!("127.0.0.1:{port}")))
         .unwrap();
     let file = file.display().to_string();
-    let mut child = command(&["run", "--config", &file], &[], world.folder.path()).spawn().unwrap();
+    let child = command(&["run", "--config", &file], &[], world.folder.path()).spawn().unwrap();
     let jobs = world.jobs(3);
     let ended = world.ended(&jobs).await;
     assert!(ended.iter().all(|job| job.state == State::Finished && job.outcome.is_success()));
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let ended = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
-    assert_eq!(ended.code(), Some(0));
+    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    let log = String::from_utf8(ended.stderr).unwrap();
+    let mut told = std::collections::BTreeSet::new();
+    for line in log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()) {
+        if let Some(job) = line["job"].as_str() {
+            let story = (job.to_owned(), line["message"].to_string());
+            assert!(told.insert(story), "it is told twice: {line}");
+        }
+    }
+    assert!(told.iter().any(|(_, words)| words.contains("machine made")), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_says_at_once_which_backends_have_no_agent() {
+    let mut world = World::new().await;
+    let old = world.folder.path().join("old-agent");
+    std::fs::write(&old, "#!/bin/sh\necho buildkite-agent version 3.51.0, build 1\n").unwrap();
+    std::fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let builds = world.folder.path().display();
+    world.backends = format!(
+        "there: {{ process: {{ agent: /nowhere/agent, directory: {builds}/a }} }}\n  \
+         old: {{ process: {{ agent: {}, directory: {builds}/b }} }}",
+        old.display()
+    );
+    let file = world.folder.path().join("jitney.yaml");
+    std::fs::write(&file, world.yaml()).unwrap();
+    let args = ["run", "--config", &file.display().to_string()];
+    let mut child = command(&args, &[], world.folder.path()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut waiting = vec![
+        ("backends.there.process.agent", "there is no program `/nowhere/agent`"),
+        ("backends.old.process.agent", "is version 3.51, and 3.52 or newer is needed"),
+    ];
+    let read = async {
+        while !waiting.is_empty() {
+            let line = lines.next_line().await.unwrap().expect("it goes on");
+            let line: serde_json::Value =
+                serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            if line["level"] == "ERROR" {
+                let words = line["message"].as_str().unwrap();
+                assert!(words.contains("install buildkite-agent"), "{words}");
+                waiting.retain(|(key, why)| line["key"] != *key || !words.contains(why));
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, read).await.expect("each is named");
+    child.kill().await.unwrap();
 }
 
 #[tokio::test]

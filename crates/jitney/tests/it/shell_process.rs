@@ -139,6 +139,13 @@ async fn an_absent_agent_holds_the_job_with_words_that_help() {
             waits.contains(missing).then_some(())
         })
         .await;
+    let alarm = |snapshot: &jitney::api::Snapshot| {
+        let failing = snapshot.backends.first()?.failing.clone()?;
+        Some((failing, snapshot.alarms.first()?.text.clone()))
+    };
+    let (failing, text) = program.until("the backend shows it", alarm).await;
+    assert!(failing.contains(missing), "{failing}");
+    assert!(text.contains("setup") && text.contains(missing), "{text}");
     world
         .until("the developer is told", |engine| {
             let told = &engine.job(jobs[0])?.notifications;

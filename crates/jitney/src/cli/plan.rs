@@ -88,9 +88,22 @@ pub(super) fn plan(asked: &Plan, context: &Context<'_>) -> Result<Answer, Failur
     let currency = &config.prices.currency;
     let text = match asked.pipeline {
         Some(_) => show::steps(&cases, currency, context.screen),
-        None => show::tags(&cases[0], currency, context.screen),
+        None => {
+            let text = show::tags(&cases[0], currency, context.screen);
+            text + &which_queue(&cases[0], &policy)
+        }
     };
     Ok(Answer { text, exit })
+}
+
+/// Who names no queue most often forgot it.
+fn which_queue(case: &Case, policy: &Policy) -> String {
+    let named = case.tags.iter().any(|tag| tag.starts_with("queue="));
+    if named || policy.queues.contains_key(&case.queue) {
+        return String::new();
+    }
+    let ours: Vec<String> = policy.queues.keys().map(|key| format!("queue={key}")).collect();
+    format!("The tags name no queue. Add one of ours: {}\n", ours.join(", "))
 }
 
 fn checked(tag: &str) -> Result<String, Failure> {

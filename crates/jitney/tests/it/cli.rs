@@ -124,6 +124,15 @@ async fn a_plan_without_a_queue_is_for_the_only_one() {
     std::fs::write(&file, text).unwrap();
     let ran = jitney(&["plan", "--config", &file, "cpu=4"], folder.path()).await.expect(0);
     assert!(ran.out.starts_with("Queue jit: 4 vCPU"), "{}", ran.out);
+
+    let several = text.replace("} }\nbackends", "}, big: { backends: [here] } }\nbackends");
+    assert_ne!(several, text);
+    std::fs::write(&file, several).unwrap();
+    let ran = jitney(&["plan", "--config", &file, "cpu=4"], folder.path()).await.expect(4);
+    let hint = "The tags name no queue. Add one of ours: queue=big, queue=jit\n";
+    assert!(ran.out.ends_with(hint), "{}", ran.out);
+    let ran = jitney(&["plan", "--config", &file, "queue=x"], folder.path()).await.expect(4);
+    assert!(!ran.out.contains("Add one"), "{}", ran.out);
 }
 
 #[tokio::test]

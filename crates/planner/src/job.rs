@@ -157,6 +157,11 @@ impl JobState {
         matches!(self.standing(), Standing::Done | Standing::Void)
     }
 
+    /// Whether it ended as a job does that ran, or that we failed.
+    pub(crate) const fn is_done(self) -> bool {
+        matches!(self.standing(), Standing::Done)
+    }
+
     /// Whether an agent may still acquire the job.
     #[must_use]
     pub const fn is_open(self) -> bool {

@@ -17,9 +17,9 @@ use crate::{
 /// A call whose outcome the executor has not reported after this long is taken for lost.
 pub(super) const CALL_LOST: Duration = Duration::from_secs(120);
 const DELETE_AGAIN_FIRST: Duration = Duration::from_millis(500);
+const DELETE_AGAIN_MOST: Duration = Duration::from_secs(15);
 /// A machine may take this long to go after its delete was confirmed.
 const DELETE_TAKES: Duration = Duration::from_secs(10);
-const DELETE_AGAIN_MOST: Duration = Duration::from_secs(15);
 
 impl Round<'_> {
     pub(super) fn machine_facts(&mut self, entry: &Entry, attempt: &Attempt) {
@@ -116,9 +116,8 @@ impl Round<'_> {
 
     /// The job has ended. If it ran, the agent has some time to leave by itself.
     fn left_behind(&mut self, state: JobState, ended_at: Timestamp, attempt: &Attempt) -> bool {
-        let ran = matches!(state.standing(), Standing::Done);
         let nobody = attempt.failed.is_some() || !matches!(attempt.outcome, Outcome::Made { .. });
-        !ran || nobody || self.due(ended_at.plus(self.policy.margins.linger))
+        !state.is_done() || nobody || self.due(ended_at.plus(self.policy.margins.linger))
     }
 
     /// The agent has left, and the job has not ended as far as we know.

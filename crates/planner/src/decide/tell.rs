@@ -90,7 +90,7 @@ impl Round<'_> {
 
 /// Whether an agent had the job: Buildkite said so, or said that it ended as only an agent ends it.
 fn had_agent(entry: &Entry) -> bool {
-    let ran = entry.ended.is_some_and(|(state, _)| matches!(state.standing(), Standing::Done));
+    let ran = entry.ended.is_some_and(|(state, _)| state.is_done());
     entry.acquired_at.is_some() || (ran && entry.finish == Finish::No)
 }
 

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::read_out;
 use super::reply::{Failure, Reply, done, id, read};
-use crate::engine::{Command, Engine, NewBuild, NewStep, Quirks, StepKind};
+use crate::engine::{Author, Command, Engine, NewBuild, NewStep, PullRequest, Quirks, StepKind};
 use crate::faults::{Fault, Faults, OutageKind};
 use crate::pipeline;
 use crate::server::Shared;
@@ -70,6 +70,13 @@ struct Build {
     cluster: Option<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    /// As Buildkite's own REST API names them.
+    #[serde(default)]
+    pull_request_id: Option<u64>,
+    #[serde(default)]
+    pull_request_repository: String,
+    #[serde(default)]
+    author: Option<Author>,
     /// A pipeline file's text.
     #[serde(default)]
     yaml: Option<String>,
@@ -101,6 +108,10 @@ async fn create_build(
         message: told.message,
         cluster: told.cluster,
         env: told.env,
+        pull_request: told
+            .pull_request_id
+            .map(|id| PullRequest { id, repository: told.pull_request_repository }),
+        author: told.author,
         steps,
     };
     shared.engine(|engine, now| {

@@ -155,6 +155,9 @@ pub(super) struct Sandbox {
     /// The cluster's agent token
     #[arg(long, value_name = "TOKEN", default_value = "bkct_sandbox")]
     pub(super) token: String,
+    /// An API access token, with all scopes; without one the REST API answers nobody
+    #[arg(long, value_name = "TOKEN")]
+    pub(super) api_token: Option<String>,
     /// Queue a build of this pipeline file at once; may be repeated
     #[arg(long, value_name = "PIPELINE.yml")]
     pub(super) run: Vec<PathBuf>,

@@ -8,6 +8,12 @@ use super::settings::Checkout;
 use super::{Agent, Build, Engine, Job, Step};
 
 impl Engine {
+    /// A job's environment as it stands, for whoever may look at it; empty for an unknown job.
+    #[must_use]
+    pub fn environment_of(&self, id: Uuid) -> BTreeMap<String, String> {
+        if self.jobs.contains_key(&id) { self.job_environment(id) } else { BTreeMap::new() }
+    }
+
     /// The build's and the step's own variables, and Buildkite's, which win.
     pub(super) fn job_environment(&self, id: Uuid) -> BTreeMap<String, String> {
         let job = &self.jobs[&id];

@@ -4,6 +4,7 @@
 mod lanes;
 mod machine_calls;
 mod notices;
+mod origin;
 mod queue_calls;
 mod vault;
 
@@ -103,6 +104,11 @@ impl Executor {
                 let jobs = self.begin_jobs(&queue, jobs, |job| *job, Call::Ask)?;
                 Action::Ask { queue, jobs }
             }
+            Action::Look { queue, job } => {
+                self.stacks.get(&queue)?;
+                self.begin(Call::Look(job))?;
+                Action::Look { queue, job }
+            }
             Action::Reserve { queue, jobs, lease } => {
                 let jobs = self.begin_jobs(&queue, jobs, |job| *job, Call::Reserve)?;
                 let begun: BTreeSet<JobId> = jobs.iter().copied().collect();
@@ -156,6 +162,7 @@ impl Executor {
     pub(crate) fn perform(&mut self, action: Action, dispatch: &Arc<str>) {
         match action {
             Action::Ask { queue, jobs } => self.ask(queue, jobs),
+            Action::Look { queue, job } => self.look(queue, job),
             Action::Reserve { queue, jobs, lease } => self.reserve(queue, jobs, lease),
             Action::Mint { queue, jobs, lifetime } => self.mint(queue, jobs, lifetime),
             Action::Create(create) => self.create(create, Arc::clone(dispatch)),
@@ -177,6 +184,9 @@ impl Executor {
         while self.tasks.try_join_next().is_some() {}
         match outcome {
             Outcome::Asked { jobs, .. } => self.free(jobs, Call::Ask),
+            Outcome::Looked { job, .. } => {
+                self.in_flight.remove(&Call::Look(*job));
+            }
             Outcome::Reserved { jobs, .. } => self.free(jobs, Call::Reserve),
             Outcome::Minted { jobs, .. } => self.free(jobs, Call::Mint),
             Outcome::Created { job, attempt, .. } => {

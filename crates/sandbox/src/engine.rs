@@ -1,6 +1,7 @@
 //! The server's mind: an organisation, its queues, builds and jobs, as plain values.
 //! It reads no clock and speaks no HTTP; every call brings the time with it.
 
+pub(crate) mod access;
 mod agents;
 mod build;
 mod environment;
@@ -8,6 +9,7 @@ mod ids;
 mod job;
 mod log;
 mod organization;
+mod people;
 mod quirks;
 mod records;
 mod retry;
@@ -27,13 +29,16 @@ use std::fmt;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+pub use access::{ApiToken, NewApiToken, SCOPES};
 pub use agents::{Acquired, Agent, Connection, NewAgent, Registered};
-pub use build::{Build, BuildState, NewBuild, Step, StepState};
+pub use build::{Author, Build, BuildState, NewBuild, PullRequest, Step, StepState};
 pub use job::{Actor, Event, EventKind, Job, Outcome, Reservation, State, Told};
 pub use log::Log;
 pub use organization::{Cluster, Credential, Queue};
 pub use quirks::Quirks;
-pub use records::{Annotation, Artifact, ArtifactState, Batch, NewAnnotation, NewArtifact, Search};
+pub use records::{
+    Annotation, Artifact, ArtifactState, Batch, Board, NewAnnotation, NewArtifact, Search,
+};
 pub use run::AgentFinish;
 pub use settings::{Checkout, ClusterSettings, Settings, Timing};
 pub use stacks::{Page, PageRequest, Stack};
@@ -79,6 +84,7 @@ pub struct Engine {
     clusters: Vec<Cluster>,
     queues: Vec<Queue>,
     tokens: HashMap<String, Credential>,
+    api_tokens: HashMap<String, ApiToken>,
     stacks: BTreeMap<String, Stack>,
     agents: HashMap<Uuid, Agent>,
     pipelines: BTreeMap<String, build::Pipeline>,
@@ -117,6 +123,7 @@ impl Engine {
             clusters: Vec::new(),
             queues: Vec::new(),
             tokens: HashMap::new(),
+            api_tokens: HashMap::new(),
             stacks: BTreeMap::new(),
             agents: HashMap::new(),
             pipelines: BTreeMap::new(),

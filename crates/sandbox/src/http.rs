@@ -10,6 +10,7 @@ mod metrics;
 mod read_out;
 mod records;
 mod reply;
+mod rest;
 mod stacks;
 pub(crate) mod wire;
 
@@ -46,6 +47,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .merge(agent_routes())
         .merge(job_routes())
         .merge(stack_routes())
+        .merge(rest::routes())
         .merge(control::routes())
         .merge(pages::routes())
         .fallback(unknown)

@@ -12,6 +12,8 @@ mod queues;
 mod terminal;
 mod wording;
 
+pub(crate) use annotation::html as annotation_html;
+
 use std::sync::Arc;
 
 use axum::Router;

@@ -132,6 +132,15 @@ pub(super) struct Plan {
     /// The branch, for policies that match one
     #[arg(long, value_name = "NAME", default_value = "main")]
     pub(super) branch: String,
+    /// Whether the build is of a pull request, for policies that ask; alone: it is
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) pull_request: Option<bool>,
+    /// Whether the build comes from a fork, for policies that ask; alone: it does
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) fork: Option<bool>,
+    /// Who wrote the commit or made the build, a name or an address, for policies that ask
+    #[arg(long, value_name = "NAME")]
+    pub(super) author: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -146,6 +155,9 @@ pub(super) struct Sandbox {
     /// The cluster's agent token
     #[arg(long, value_name = "TOKEN", default_value = "bkct_sandbox")]
     pub(super) token: String,
+    /// An API access token, with all scopes; without one the REST API answers nobody
+    #[arg(long, value_name = "TOKEN")]
+    pub(super) api_token: Option<String>,
     /// Queue a build of this pipeline file at once; may be repeated
     #[arg(long, value_name = "PIPELINE.yml")]
     pub(super) run: Vec<PathBuf>,

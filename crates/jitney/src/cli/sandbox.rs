@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use ::sandbox::engine::{Engine, NewBuild, Refusal};
+use ::sandbox::engine::{Engine, NewApiToken, NewBuild, Refusal};
 use ::sandbox::{Options, StartError, machines, pipeline};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,8 +38,11 @@ async fn serve(asked: &Sandbox, context: &Context<'_>) -> Result<Answer, Failure
     let mut options = Options::with_token(&asked.token);
     options.listen = asked.listen;
     options.settings.clusters[0].queues = queues.clone();
+    options.settings.api_tokens =
+        asked.api_token.iter().map(|token| NewApiToken::with_all_scopes(token)).collect();
     let sandbox = ::sandbox::Sandbox::start(options).await.map_err(|error| match error {
         StartError::Settings => Failure::new(Exit::Refused, "the token must not be empty"),
+        StartError::ApiToken(_) => Failure::new(Exit::Refused, error.to_string()),
         StartError::Listen { .. } | StartError::Webhook(_) => {
             Failure::new(Exit::Failed, error.to_string())
         }
@@ -53,6 +56,9 @@ async fn serve(asked: &Sandbox, context: &Context<'_>) -> Result<Answer, Failure
         asked.token,
         queues.join(", ")
     );
+    if asked.api_token.is_some() {
+        text.push_str(&format!("  REST API  {}\n", sandbox.api_endpoint()));
+    }
     for wanted in wanted {
         let shown = wanted.file.display().to_string();
         let number = sandbox

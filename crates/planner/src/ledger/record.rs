@@ -195,6 +195,7 @@ impl Ledger {
             Notice::Made { attempt, .. } => told.made = told.made.max(*attempt),
             Notice::Retrying { attempt, .. } => told.retried = told.retried.max(*attempt),
             Notice::CutShort { attempt, .. } => told.cut_short = told.cut_short.max(*attempt),
+            Notice::Assumed { .. } => told.assumed = true,
             Notice::Waiting { .. } => {}
         }
         told.last = Some((notice, at));

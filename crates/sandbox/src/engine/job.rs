@@ -175,6 +175,7 @@ pub enum EventKind {
     Finished,
     Limited,
     LogSizeLimitExceeded,
+    Reprioritized,
     Reserved,
     ReservedExpired,
     Retried,

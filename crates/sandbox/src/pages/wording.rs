@@ -105,6 +105,7 @@ pub(super) fn of_event(kind: EventKind) -> &'static str {
         EventKind::Finished => "finished",
         EventKind::Limited => "held by its concurrency group",
         EventKind::LogSizeLimitExceeded => "the log is too long",
+        EventKind::Reprioritized => "given another priority",
         EventKind::Reserved => "reserved by a stack",
         EventKind::ReservedExpired => "the reservation lapsed",
         EventKind::Retried => "retried",

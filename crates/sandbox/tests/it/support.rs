@@ -75,6 +75,7 @@ pub(crate) async fn ended(sandbox: &Sandbox, id: Uuid) -> Job {
 pub(crate) struct Caller {
     http: reqwest::Client,
     base: String,
+    scheme: &'static str,
     token: String,
 }
 
@@ -87,7 +88,12 @@ pub(crate) struct Answer {
 impl Caller {
     pub(crate) fn new(sandbox: &Sandbox, token: &str) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { http, base: sandbox.url().to_owned(), token: token.to_owned() }
+        Self { http, base: sandbox.url().to_owned(), scheme: "Token", token: token.to_owned() }
+    }
+
+    /// A client of the REST API.
+    pub(crate) fn rest(sandbox: &Sandbox, token: &str) -> Self {
+        Self { scheme: "Bearer", ..Self::new(sandbox, token) }
     }
 
     /// The same connections with another token.
@@ -104,7 +110,7 @@ impl Caller {
         let mut request = self
             .http
             .request(method, format!("{}{path}", self.base))
-            .header("authorization", format!("Token {}", self.token));
+            .header("authorization", format!("{} {}", self.scheme, self.token));
         if !body.is_null() {
             request = request.json(&body);
         }

@@ -59,6 +59,7 @@ impl Round<'_> {
 
     fn adopt(&mut self, backend: &BackendName, machine: &MachineSeen) {
         let at = self.now;
+        self.room.found(backend, machine);
         self.fact(Event::Adopted(Adoption {
             job: machine.job,
             attempt: machine.attempt,

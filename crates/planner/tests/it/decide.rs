@@ -277,6 +277,12 @@ fn a_stray_is_adopted() {
 }
 
 #[test]
+fn a_stray_counts_in_limits_in_the_round_that_finds_it() {
+    let scene = Scene::new().limit_machines(1).visible(job(1));
+    check(&scene.stray(7, 2, "us"), "fact 7/2 adopted; 1 waits: limit all machines, 0 ahead, told");
+}
+
+#[test]
 fn another_installation_with_our_name_stops_all_new_work() {
     let scene = Scene::new().after(5).listed_now().visible(job(1)).stray(7, 1, "them");
     check(&scene, "; 1 waits: two installations, 0 ahead, told; alarm");

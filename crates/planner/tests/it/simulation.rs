@@ -1,18 +1,26 @@
 //! A deterministic simulation of everything around the core: Buildkite, two backends, the shell
 //! that carries plans out, and a few dozen kinds of bad luck, all from one seed and on a virtual
 //! clock. It proves the promises G1, G2, G3, G5, G6 and G8 after every single thing that happens.
-//! It does not test I/O: no thread, no socket and no real clock is involved.
+//! It does not test I/O: no thread, no socket and no real clock is involved in a run.
 
+mod audit;
 mod backends;
 mod buildkite;
 mod calls;
+pub(crate) mod campaign;
 mod dice;
 mod faults;
 mod invariants;
-mod mischief;
+mod keep;
+mod mask;
+pub(crate) mod mutants;
 mod run;
 mod scene;
+#[cfg(test)]
+mod seeds;
 mod shell;
+mod shrink;
 mod sources;
 mod story;
+mod tally;
 mod world;

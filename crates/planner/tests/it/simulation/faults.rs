@@ -7,6 +7,7 @@ use std::time::Duration;
 use planner::BackendName;
 
 use super::dice::Dice;
+use super::mask::Mask;
 use super::world::Sim;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +121,7 @@ pub(crate) struct Faults {
     pub(crate) backend_down: BTreeSet<BackendName>,
     pub(crate) crash_at: Option<CrashAt>,
     pub(crate) crashes_left: u32,
+    pub(crate) mask: Mask,
 }
 
 impl Faults {
@@ -195,7 +197,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 impl Sim<'_> {
     /// Whether this kind of bad luck strikes now.
     pub(crate) fn strikes(&mut self, kind: Kind, per_mille: u64) -> bool {
-        self.faults.has(kind) && self.dice.chance(per_mille)
+        self.faults.has(kind) && self.faults.mask.strikes(kind, per_mille)
     }
 
     pub(crate) fn is_down(&self, side: &Side) -> bool {

@@ -41,8 +41,10 @@ pub(crate) struct Shell {
     pub(crate) allowance: (Timestamp, u32),
     pub(crate) last_round: Timestamp,
     round_at: Option<Timestamp>,
-    rounds: u64,
+    pub(crate) rounds: u64,
     restarting: bool,
+    /// What becomes of an event on its way into the ledger: itself, but for a planted bug.
+    pub(crate) hears: fn(Event) -> Option<Event>,
 }
 
 /// The least time between two rounds.
@@ -74,6 +76,7 @@ impl Shell {
             round_at: None,
             rounds: 0,
             restarting: false,
+            hears: Some,
         }
     }
 
@@ -82,6 +85,7 @@ impl Shell {
     }
 
     pub(crate) fn record(&mut self, event: Event) {
+        let Some(event) = (self.hears)(event) else { return };
         if self.seen.journal_full {
             self.unwritten.push(event.clone());
         } else {

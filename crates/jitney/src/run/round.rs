@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use buildkite::wire::Scope;
 use planner::{
-    Action, CreateOutcome, Event, FinishOutcome, Plan, QueueSeen, Step, Timestamp, decide,
+    Action, CreateOutcome, Event, FinishOutcome, Plan, QueueSeen, Step, Timestamp, WorstCost,
+    decide,
 };
 use uuid::Uuid;
 
@@ -125,8 +126,12 @@ impl State {
     fn tell_ready(&mut self) {
         if !self.ready && self.missing().is_empty() {
             self.ready = true;
-            let worst_cost_micros = self.worst_cost();
-            tracing::info!(worst_cost_micros, "ready: every queue and every backend is listed");
+            let WorstCost { micros: worst_cost_micros, unpriced } = self.worst_cost();
+            tracing::info!(
+                worst_cost_micros,
+                unpriced,
+                "ready: every queue and every backend is listed"
+            );
         }
     }
 

@@ -161,7 +161,7 @@ impl Round<'_> {
         if self.seen.buildkite.failing_since.is_some() {
             return;
         }
-        let timeout = self.start_timeout(entry);
+        let timeout = self.policy.start_timeout(&entry.queue);
         let from = made_at.max(self.seen.buildkite.reachable_since);
         let time_up = from.plus(timeout);
         if !self.due(time_up) || self.word_or_ask(entry, time_up) != Some(Standing::Open) {

@@ -244,7 +244,7 @@ impl Round<'_> {
 
     /// One create, when its lease and its token are long enough for an agent to come of it.
     fn create(&mut self, entry: &Entry, request: &Request, offer: &Offer, attempt: u32) {
-        let start_timeout = self.start_timeout(entry);
+        let start_timeout = self.policy.start_timeout(&entry.queue);
         let needed = self.long_enough(start_timeout);
         if entry.lease.is_none_or(|lease| lease.until < needed) {
             return match entry.lease {
@@ -266,11 +266,7 @@ impl Round<'_> {
             dispatch: self.seen.dispatch.clone(),
             at: self.now,
         };
-        let deadline = request
-            .shape
-            .time
-            .saturating_add(start_timeout)
-            .saturating_add(self.policy.margins.grace);
+        let deadline = self.policy.lifetime(&entry.queue, &request.shape);
         let create = Create {
             job: entry.job,
             attempt,

@@ -69,6 +69,9 @@ impl State {
     fn prepare(&mut self, now: Timestamp) {
         self.executor.vault().drop_lapsed(now);
         self.seen.tokens.clone_from(self.executor.tokens());
+        for seen in self.seen.backends.values_mut() {
+            seen.first_listed_at = seen.first_listed_at.or(seen.listed_at);
+        }
         for (key, seen) in &mut self.seen.queues {
             let Some(stack) = self.executor.stack(key) else { continue };
             let wait = |scope: Scope| stack.client.not_before(scope);
@@ -202,9 +205,11 @@ impl State {
                     self.perform(Step { intents: Vec::new(), action });
                 }
             }
-            // Words can wait, or be lost.
-            Action::Notify { .. } => {}
-            action @ (Action::Ask { .. } | Action::Mint { .. } | Action::Delete { .. }) => {
+            // A word that is said twice, after a crash, does less harm than one that is not said.
+            action @ (Action::Ask { .. }
+            | Action::Mint { .. }
+            | Action::Delete { .. }
+            | Action::Notify { .. }) => {
                 self.perform(Step { intents: Vec::new(), action });
             }
         }

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::clock::Clock;
 use crate::executor::{Executor, Stamp};
 use crate::input::{Input, Sender};
 use crate::journal::{self, Journal, Opened};
@@ -68,6 +69,7 @@ pub enum Error {
 /// What cannot heal by itself, at the start or later.
 pub async fn run(options: Options) -> Result<(), Error> {
     let opened = Journal::open(&options.journal, options.clock)?;
+    let options = Options { clock: goes_on(options.clock, &opened), ..options };
     let shutdown = options.shutdown.clone();
     let (inbox, mut outlet) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
@@ -110,6 +112,19 @@ pub async fn run(options: Options) -> Result<(), Error> {
     };
     stop(state, tasks, outlet).await;
     ended
+}
+
+/// Time does not go back for the ledger. Else, where the clock was set back since, everything that
+/// has to be looked at again after some moment would wait for that moment to come once more.
+fn goes_on(clock: Clock, opened: &Opened) -> Clock {
+    let ahead = opened.written_at.since(clock.now());
+    if !ahead.is_zero() {
+        tracing::warn!(
+            seconds = ahead.as_secs_f64(),
+            "the clock was set back since the journal was written; going on from its last moment"
+        );
+    }
+    clock.not_before(opened.written_at)
 }
 
 fn start(

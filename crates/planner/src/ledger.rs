@@ -47,6 +47,8 @@ pub struct Entry {
     pub request: Option<Arc<Request>>,
     pub taken_at: Timestamp,
     pub lease: Option<Lease>,
+    /// Until when Buildkite last reserved the job for us, also where it refused to extend that.
+    pub leased_until: Timestamp,
     /// When Buildkite last refused to reserve the job for us: the request's start.
     pub refused_at: Option<Timestamp>,
     /// When Buildkite last gave no token, because it did not see the job as reserved by us.

@@ -16,6 +16,7 @@ mod policy;
 mod shape;
 mod time;
 mod words;
+mod worst_cost;
 
 pub use assess::{Explained, Refusal, Subject, assess, assess_with, explain_offers};
 pub use decide::decide;
@@ -41,3 +42,4 @@ pub use shape::{
     parse_duration, parse_rate, parse_size, spell_duration, spell_size,
 };
 pub use time::Timestamp;
+pub use worst_cost::{WorstCost, worst_cost};

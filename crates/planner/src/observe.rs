@@ -70,6 +70,8 @@ pub struct Answer {
 pub struct BackendSeen {
     /// When the last complete listing was begun; none until there was one.
     pub listed_at: Option<Timestamp>,
+    /// When the listing was begun that was the first for a round of this process.
+    pub first_listed_at: Option<Timestamp>,
     /// All machines with our mark in that listing (and, in parts newer than it, what watches said).
     pub machines: BTreeMap<(JobId, u32), Arc<MachineSeen>>,
     /// How many creates may be sent now; none while it has no limit.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendName, Bytes, Cpu, QueueKey, Spot};
+use crate::{BackendName, Bytes, Cpu, QueueKey, Shape, Spot};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -21,6 +21,20 @@ pub struct Policy {
     pub limits: Limits,
     pub backends: BTreeMap<BackendName, BackendPolicy>,
     pub margins: Margins,
+}
+
+impl Policy {
+    /// How long a job of this queue may take from the create to the agent's getting it.
+    pub(crate) fn start_timeout(&self, queue: &QueueKey) -> Duration {
+        const UNKNOWN_QUEUE: Duration = Duration::from_secs(300);
+        self.queues.get(queue).map_or(UNKNOWN_QUEUE, |queue| queue.start_timeout)
+    }
+
+    /// After how long a machine of this shape ends by itself, from its create on.
+    pub(crate) fn lifetime(&self, queue: &QueueKey, shape: &Shape) -> Duration {
+        let start_timeout = self.start_timeout(queue);
+        shape.time.saturating_add(start_timeout).saturating_add(self.margins.grace)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -54,6 +54,13 @@ pub(super) enum Broken {
     Other(Error),
 }
 
+/// What a journal's events make, and when the newest of them was written.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    pub ledger: Ledger,
+    pub written_at: Timestamp,
+}
+
 #[derive(Debug)]
 pub(super) struct Store {
     connection: Connection,
@@ -105,21 +112,24 @@ impl Store {
             .map_err(broken)
     }
 
-    /// The ledger that the events make.
-    pub(super) fn replay(&self) -> Result<Ledger, Broken> {
+    /// What the events make.
+    pub(super) fn replay(&self) -> Result<Replayed, Broken> {
         let broken = |error: rusqlite::Error| classify(&self.path, &error);
-        let mut ledger = Ledger::default();
-        let mut select =
-            self.connection.prepare("SELECT seq, body FROM events ORDER BY seq").map_err(broken)?;
+        let mut replayed = Replayed::default();
+        let events = "SELECT seq, body, at FROM events ORDER BY seq";
+        let mut select = self.connection.prepare(events).map_err(broken)?;
         let mut rows = select.query([]).map_err(broken)?;
         while let Some(row) = rows.next().map_err(broken)? {
             let seq: i64 = row.get(0).map_err(broken)?;
             let body: String = row.get(1).map_err(broken)?;
             let event: Event = serde_json::from_str(&body)
                 .map_err(|error| Broken::Corrupt(format!("event {seq}: {error}")))?;
-            ledger.record(event);
+            replayed.ledger.record(event);
+            let at: i64 = row.get(2).map_err(broken)?;
+            let at = Timestamp::from_millis(u64::try_from(at).unwrap_or_default());
+            replayed.written_at = replayed.written_at.max(at);
         }
-        Ok(ledger)
+        Ok(replayed)
     }
 
     /// All batches in one commit, or none of them.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use buildkite::wire::Scope;
 use planner::{
-    Action, CreateOutcome, Event, FinishOutcome, Plan, QueueSeen, Step, Timestamp, decide,
+    Action, CreateOutcome, Event, FinishOutcome, Plan, QueueSeen, Step, Timestamp, WorstCost,
+    decide,
 };
 use uuid::Uuid;
 
@@ -68,6 +69,9 @@ impl State {
     fn prepare(&mut self, now: Timestamp) {
         self.executor.vault().drop_lapsed(now);
         self.seen.tokens.clone_from(self.executor.tokens());
+        for seen in self.seen.backends.values_mut() {
+            seen.first_listed_at = seen.first_listed_at.or(seen.listed_at);
+        }
         for (key, seen) in &mut self.seen.queues {
             let Some(stack) = self.executor.stack(key) else { continue };
             let wait = |scope: Scope| stack.client.not_before(scope);
@@ -127,8 +131,12 @@ impl State {
     fn tell_ready(&mut self) {
         if !self.ready && self.missing().is_empty() {
             self.ready = true;
-            let worst_cost_micros = self.worst_cost();
-            tracing::info!(worst_cost_micros, "ready: every queue and every backend is listed");
+            let WorstCost { micros: worst_cost_micros, unpriced } = self.worst_cost();
+            tracing::info!(
+                worst_cost_micros,
+                unpriced,
+                "ready: every queue and every backend is listed"
+            );
         }
     }
 
@@ -199,12 +207,12 @@ impl State {
                     self.perform(Step { intents: Vec::new(), action });
                 }
             }
-            // Words can wait, or be lost.
-            Action::Notify { .. } => {}
+            // A word that is said twice, after a crash, does less harm than one that is not said.
             action @ (Action::Ask { .. }
             | Action::Look { .. }
             | Action::Mint { .. }
-            | Action::Delete { .. }) => {
+            | Action::Delete { .. }
+            | Action::Notify { .. }) => {
                 self.perform(Step { intents: Vec::new(), action });
             }
         }

@@ -14,7 +14,6 @@ pub(crate) struct Mask {
     count: u64,
     /// None: all are let through.
     only: Option<BTreeSet<u64>>,
-    struck: BTreeMap<Kind, u64>,
 }
 
 impl Mask {
@@ -31,19 +30,10 @@ impl Mask {
         }
         let number = self.count;
         self.count += 1;
-        let through = self.only.as_ref().is_none_or(|only| only.contains(&number));
-        if through {
-            *self.struck.entry(kind).or_default() += 1;
-        }
-        through
+        self.only.as_ref().is_none_or(|only| only.contains(&number))
     }
 
     pub(crate) fn count(&self) -> u64 {
         self.count
-    }
-
-    /// How often each kind struck.
-    pub(crate) fn struck(&self) -> &BTreeMap<Kind, u64> {
-        &self.struck
     }
 }

@@ -46,7 +46,7 @@ impl Tally {
         for kind in kinds {
             tally.faults.insert(*kind, Struck { seeds: 1, times: 0 });
         }
-        for (kind, times) in sim.faults.mask.struck() {
+        for (kind, times) in sim.faults.struck() {
             tally.faults.entry(*kind).or_default().times += times;
         }
         let mut made: BTreeMap<_, Vec<Timestamp>> = BTreeMap::new();

@@ -117,7 +117,7 @@ impl Walk {
         };
         match self.dice.roll(4) {
             0 => drop(self.engine.cancel_build(build, now)),
-            1 => drop(self.engine.unblock(build, None, now)),
+            1 => drop(self.engine.unblock(build, BlockedStep::First, &Answers::default(), now)),
             2 => drop(self.engine.retry_job(job, now)),
             _ => {
                 let upload = Uuid::from_u128(self.engine.next_sequence().into());
@@ -135,9 +135,10 @@ impl Walk {
     }
 
     fn any_step(&mut self) -> NewStep {
-        let kind = match self.dice.roll(8) {
+        let kind = match self.dice.roll(10) {
             0 => StepKind::Wait { continue_on_failure: self.dice.roll(2) == 0 },
-            1 => StepKind::Block { prompt: None },
+            1 => StepKind::Block(Form::default()),
+            2 => StepKind::Input(Form::default()),
             _ => StepKind::Command(Box::new(self.any_command())),
         };
         let depends_on = (self.dice.roll(4) == 0).then(|| {
@@ -156,7 +157,8 @@ impl Walk {
             signal_reason: None,
             limit: 1,
         };
-        let group = || Concurrency { group: "walk".to_owned(), limit: 2 };
+        let method = [ConcurrencyMethod::Ordered, ConcurrencyMethod::Eager][self.dice.roll(2)];
+        let group = || Concurrency { group: "walk".to_owned(), limit: 2, method };
         Command {
             command: "true".to_owned(),
             retry: if self.dice.roll(3) == 0 { vec![any] } else { Vec::new() },

@@ -192,7 +192,8 @@ async fn buttons_do_what_they_say() {
     let sandbox = start_with(|_| ()).await;
     let browser = Browser::new(&sandbox);
     let (id, jobs) = build(&sandbox, "steps: [{block: Go}, {command: a}, {command: b}]");
-    let unblock = format!("/builds/{id}/unblock/0");
+    let step = sandbox.engine(|engine, _| engine.build(id).unwrap().steps[0].id);
+    let unblock = format!("/builds/{id}/unblock/{step}");
     browser.shows(&format!("/builds/{id}"), &[&unblock, "Cancel build", "blocked"]).await;
     assert_eq!(browser.press(&unblock, Some("https://evil.example")).await, 403);
     assert_eq!(browser.press(&unblock, Some(sandbox.url())).await, 200);

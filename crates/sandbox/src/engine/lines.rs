@@ -17,7 +17,7 @@ type Place = (Timestamp, u64);
 /// One concurrency group, of the whole organisation.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Line {
-    jobs: BTreeMap<Place, Uuid>,
+    pub(super) jobs: BTreeMap<Place, Uuid>,
     active: BTreeSet<Place>,
 }
 
@@ -46,7 +46,9 @@ impl Engine {
         let held = self.builds[build].held_by_a_person();
         let jobs = std::mem::take(&mut self.builds[build].out_of_line);
         for job in jobs {
-            if held[self.own_job(job).step] {
+            let of = self.own_job(job);
+            let (step, ended) = (of.step, of.state.is_terminal());
+            if held[step] && !ended {
                 self.builds[build].out_of_line.push(job);
             } else {
                 self.join_line(job);

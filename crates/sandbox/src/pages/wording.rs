@@ -68,13 +68,11 @@ pub(super) fn of_group(steps: impl Iterator<Item = StepState>) -> (Tone, &'stati
         StepState::SoftFailed,
         StepState::Passed,
     ];
-    let state = if has(StepState::Started) || (done && has(StepState::Waiting)) {
-        StepState::Started
-    } else {
-        let first = [StepState::Blocked, StepState::Waiting].into_iter().chain(worst);
-        first.into_iter().find(|state| has(*state)).unwrap_or(StepState::Omitted)
-    };
-    of_step(state)
+    if has(StepState::Started) || (done && has(StepState::Waiting)) {
+        return (Tone::Busy, "under way");
+    }
+    let mut first = [StepState::Blocked, StepState::Waiting].into_iter().chain(worst);
+    of_step(first.find(|state| has(*state)).unwrap_or(StepState::Omitted))
 }
 
 pub(super) fn of_job(job: &Job) -> (Tone, &'static str) {
@@ -201,8 +199,8 @@ mod tests {
             assert_eq!(of_group(states.iter().copied()).1, expected, "{states:?}");
         };
         check(&[Waiting, Waiting], "waiting");
-        check(&[Passed, Waiting], "running");
-        check(&[Failed, Started], "running");
+        check(&[Passed, Waiting], "under way");
+        check(&[Failed, Started], "under way");
         check(&[Passed, Blocked], "blocked");
         check(&[Passed, Omitted], "passed");
         check(&[Passed, SoftFailed], "soft failed");

@@ -27,4 +27,5 @@ mod rest_records;
 mod stacks;
 mod stacks_client;
 mod support;
+mod uploads;
 mod webhooks;

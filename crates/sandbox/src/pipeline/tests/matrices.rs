@@ -72,6 +72,19 @@ fn adjustments_change_and_add() {
 }
 
 #[test]
+fn an_outline_has_the_jobs_that_are_alike_as_one() {
+    let yaml = "steps:\n- group: G\n  steps:\n  - label: L\n    command: 'x {{matrix.os}}'\n    agents: {queue: 'q-{{matrix.cpu}}'}\n    matrix: {setup: {os: [a, b], cpu: [x, y]}, adjustments: [{with: {os: a, cpu: x}, skip: true}]}";
+    let rows: Vec<String> = crate::pipeline::command_steps(yaml)
+        .unwrap()
+        .into_iter()
+        .map(|step| format!("{} {:?} x{}", step.label, step.agents, step.parallelism))
+        .collect();
+    assert_eq!(rows, [r#"L ["queue=q-y"] x2"#, r#"L ["queue=q-x"] x1"#]);
+    let wrong = crate::pipeline::command_steps("steps: [{command: '{{matrix.b}}', matrix: [a]}]");
+    assert!(wrong.unwrap_err().words.contains("no dimension `b`"));
+}
+
+#[test]
 fn limits_are_buildkites() {
     let list = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
     let matrix = |matrix: &str| format!("{{command: x, matrix: {matrix}}}");

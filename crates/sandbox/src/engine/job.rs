@@ -160,7 +160,7 @@ pub struct Event {
     #[serde(rename = "type")]
     pub kind: EventKind,
     pub actor: Actor,
-    /// A notification's text, a stack's reason, the id of a new job.
+    /// A notification's text, a stack's reason, the id of a new job, a concurrency group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }

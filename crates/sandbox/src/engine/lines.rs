@@ -77,7 +77,8 @@ impl Engine {
             line.active.insert(place);
             return self.schedule(job, now);
         }
-        self.own_job(job).tell(now, EventKind::Limited, Actor::System);
+        let group = limit.group.clone();
+        self.own_job(job).tell_detail(now, EventKind::Limited, Actor::System, group);
         self.shift(job, State::Limited);
     }
 

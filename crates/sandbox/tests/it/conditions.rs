@@ -6,7 +6,7 @@ use sandbox::pipeline;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Caller, build_yaml, run, start, states};
+use crate::support::{Caller, TOKEN, build_yaml, run, start, states};
 
 /// The labels of the steps that are part of the build.
 fn taken(sandbox: &Sandbox, build: Uuid) -> Vec<String> {
@@ -126,6 +126,27 @@ steps:
     // Of a build that is nobody's and no pull request's, none of it is known.
     let (id, _) = build_yaml(&sandbox, &[], yaml);
     assert_eq!(taken(&sandbox, id), ["slugs", "pipeline"]);
+}
+
+#[tokio::test]
+async fn what_a_build_plays_its_jobs_are_told() {
+    let sandbox = start().await;
+    let caller = Caller::new(&sandbox, TOKEN);
+    let yaml = "steps: [{command: x, env: {BUILDKITE_TAG: of-the-step}}]";
+    let told = async |env: &[(&str, &str)]| {
+        let (_, jobs) = build_yaml(&sandbox, env, yaml);
+        let session = caller.post("/v3/register", json!({"name": "a"})).await.body;
+        let agent = caller.with(session["access_token"].as_str().unwrap());
+        agent.post("/v3/connect", json!(null)).await;
+        let path = format!("/v3/jobs/{}/acquire", jobs[0]);
+        let env = agent.put(&path, json!(null)).await.body["env"].clone();
+        ["TAG", "SOURCE", "PULL_REQUEST"].map(|name| env[format!("BUILDKITE_{name}")].clone())
+    };
+    assert_eq!(told(&[]).await, [json!(""), json!("api"), json!("false")]);
+    let env =
+        [("BUILDKITE_TAG", "v1"), ("BUILDKITE_SOURCE", "webhook"), ("BUILDKITE_PULL_REQUEST", "7")];
+    let expected = [json!("v1"), json!("webhook"), json!("false")];
+    assert_eq!(told(&env).await, expected, "it is no pull request by its own word");
 }
 
 #[tokio::test]

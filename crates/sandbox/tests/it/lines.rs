@@ -1,6 +1,6 @@
 //! Concurrency groups: who is next, and what holds a place.
 
-use sandbox::engine::{BlockedStep, BuildState};
+use sandbox::engine::{BlockedStep, BuildState, EventKind};
 
 use crate::support::{build_yaml, run, start, states};
 
@@ -19,6 +19,9 @@ steps:
     let (first, a) = build_yaml(&sandbox, &[], yaml);
     let (second, b) = build_yaml(&sandbox, &[], yaml);
     let closed = ["limited", "waiting", "waiting", "waiting"];
+    let told = sandbox.engine(|engine, _| engine.job(b[0]).unwrap().events.clone());
+    assert_eq!(told[0].kind, EventKind::Limited);
+    assert_eq!(told[0].detail.as_deref(), Some("gate"), "it says which group holds it");
     assert_eq!(states(&sandbox, first).1, ["scheduled", "waiting", "waiting", "waiting"]);
     for job in &a[..3] {
         assert_eq!(states(&sandbox, second).1, closed);

@@ -57,8 +57,9 @@ impl Engine {
             let why = format!("job {job} cannot be reprioritized: it is {}", of.state.name());
             return Err(Refusal::Unprocessable(why));
         }
-        Arc::make_mut(&mut of.command).priority = priority;
+        let before = std::mem::replace(&mut Arc::make_mut(&mut of.command).priority, priority);
         of.tell_detail(now, EventKind::Reprioritized, Actor::User, priority.to_string());
+        self.move_in_line(job, before);
         Ok(())
     }
 

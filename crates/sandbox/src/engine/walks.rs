@@ -289,7 +289,8 @@ impl Walk {
             job.command.concurrency.is_some() && !job.state.is_terminal() && !out.contains(&job.id)
         });
         let open: BTreeSet<Uuid> = open.map(|job| job.id).collect();
-        assert_eq!(line.jobs.values().copied().collect::<BTreeSet<_>>(), open, "{at}");
+        let in_line = line.idle.values().chain(line.active.values()).copied();
+        assert_eq!(in_line.collect::<BTreeSet<_>>(), open, "{at}");
         // Whoever is limited has somebody before it or beside it who is not.
         let limited = self.engine.jobs.values().any(|job| job.state == State::Limited);
         assert!(!limited || open.len() > 1, "{at}: a job is held back by nobody");

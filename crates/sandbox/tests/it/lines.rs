@@ -77,6 +77,21 @@ async fn eager_jobs_go_by_priority_and_pass_who_waits() {
 }
 
 #[tokio::test]
+async fn another_priority_moves_an_eager_job() {
+    let sandbox = start().await;
+    let job = "{command: x, concurrency: 1, concurrency_group: lab, concurrency_method: eager}";
+    let (id, jobs) = build_yaml(&sandbox, &[], &format!("steps: [{job}, {job}, {job}, {job}]"));
+    sandbox.engine(|engine, now| engine.reprioritize(jobs[3], 5, now)).unwrap();
+    run(&sandbox, jobs[0], 0);
+    assert_eq!(states(&sandbox, id).1, ["finished", "limited", "limited", "scheduled"]);
+    // One that was moved and is cancelled is in nobody's way.
+    sandbox.engine(|engine, now| engine.reprioritize(jobs[1], 9, now)).unwrap();
+    sandbox.engine(|engine, now| engine.cancel_job(jobs[1], now)).unwrap();
+    run(&sandbox, jobs[3], 0);
+    assert_eq!(states(&sandbox, id).1, ["finished", "canceled", "scheduled", "finished"]);
+}
+
+#[tokio::test]
 async fn a_job_behind_a_person_joins_when_it_is_let_go() {
     let sandbox = start().await;
     let deploy = "{command: x, concurrency: 1, concurrency_group: deploy}";

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::form::BlockedState;
 use super::insert::{Insertion, check_room};
+use super::job::State;
 use super::records::Annotation;
 use super::steps::{Dependency, NewStep, StepKind};
 use super::{Engine, Refusal};
@@ -66,6 +67,16 @@ pub enum Omitted {
     Branches {
         patterns: String,
     },
+}
+
+impl Omitted {
+    /// What becomes of its jobs: what the build itself rules out is broken.
+    pub(super) const fn job_state(&self) -> State {
+        match self {
+            Self::Skip { .. } => State::Skipped,
+            Self::If { .. } | Self::Branches { .. } => State::Broken,
+        }
+    }
 }
 
 impl fmt::Display for Omitted {

@@ -77,9 +77,9 @@ impl Engine {
         let (joining, end) = self.builds[build].merging(step, &steps);
         let others = steps.split_off(joining);
         let join = self.builds[build].steps[step].group;
-        // From the back, so that the first insertion does not move the second one's place.
-        self.insert_steps(build, others, Insertion { at: end, join: None, scheduled_at }, now);
         self.insert_steps(build, steps, Insertion { at: step + 1, join, scheduled_at }, now);
+        let at = end + joining;
+        self.insert_steps(build, others, Insertion { at, join: None, scheduled_at }, now);
         let of = self.own_job(job);
         of.uploads.insert(upload);
         let actor = of.agent.map_or(Actor::User, Actor::Agent);
@@ -114,9 +114,13 @@ impl Engine {
             let jobs = match &step.kind {
                 StepKind::Command(command) => {
                     let command = Arc::new((**command).clone());
+                    let in_line = command.concurrency.is_some();
                     let at = into.at + offset;
                     let job = self.add_job(build, at, &step, command, into.scheduled_at, now);
-                    self.place_job(build, job, omitted.as_ref(), now);
+                    match &omitted {
+                        Some(omitted) => self.close(job, omitted.job_state(), now),
+                        None => self.builds[build].out_of_line.extend(in_line.then_some(job)),
+                    }
                     vec![job]
                 }
                 StepKind::Wait { .. } | StepKind::Block(_) | StepKind::Input(_) => Vec::new(),
@@ -156,20 +160,6 @@ impl Engine {
             allow_dependency_failure: new.allow_dependency_failure,
         });
         groups.len() - 1
-    }
-
-    /// A job of a step that is left out ends at once: what the build itself rules out is broken.
-    fn place_job(&mut self, build: usize, job: Uuid, omitted: Option<&Omitted>, now: Timestamp) {
-        match omitted {
-            Some(Omitted::Skip { .. }) => self.close(job, State::Skipped, now),
-            Some(Omitted::If { .. } | Omitted::Branches { .. }) => {
-                self.close(job, State::Broken, now);
-            }
-            None if self.own_job(job).command.concurrency.is_some() => {
-                self.builds[build].out_of_line.push(job);
-            }
-            None => {}
-        }
     }
 
     /// A new job, waiting.

@@ -44,7 +44,7 @@ impl Above {
             StepState::Failed | StepState::Canceled | StepState::Broken => self.failed = true,
             StepState::Passed | StepState::SoftFailed | StepState::Omitted => {}
         }
-        self.held |= held || step.waits_for_a_person();
+        self.held |= step.waits_for_a_person() || (held && step.state == StepState::Waiting);
     }
 
     fn stand(self, despite_failure: bool) -> Stand {

@@ -45,7 +45,7 @@ fn facts(engine: &Engine, job: &Job, now: Timestamp) -> Markup {
     html! {
         p.facts {
             a href={ "/builds/" (build.id) } { (build.pipeline) " #" (build.number) }
-            @if let Some(group) = step.group { span { "group " (build.groups[group].label) } }
+            @if let Some(group) = step.group { span { "group " (wording::name_of_group(&build.groups[group])) } }
             @if let Some(omitted) = &step.omitted { span { (omitted) } }
             span { "queue " (engine.queues()[job.queue].key) }
             @if let Some(agent) = agent { span { "on " (agent.name) } }

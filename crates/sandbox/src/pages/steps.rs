@@ -56,12 +56,11 @@ fn weight(state: StepState) -> u8 {
 fn group_row(build: &Build, group: usize) -> Markup {
     let of = &build.groups[group];
     let steps: Vec<&Step> = build.steps.iter().filter(|step| step.group == Some(group)).collect();
-    let name = if of.label.is_empty() { of.key.as_deref().unwrap_or("Group") } else { &of.label };
     html! {
         li.group {
             div.row {
                 (badge(wording::of_group(steps.iter().map(|step| step.state))))
-                span.name { (name) }
+                span.name { (wording::name_of_group(of)) }
                 span.end { (steps.len()) @if steps.len() == 1 { " step" } @else { " steps" } }
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::engine::{Build, BuildState, EventKind, Job, State, StepState};
+use crate::engine::{Build, BuildState, EventKind, Group, Job, State, StepState};
 
 /// The classes that the stylesheet colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,10 @@ pub(super) fn of_step(state: StepState) -> (Tone, &'static str) {
         StepState::Broken => (Tone::Quiet, "broken"),
         StepState::Omitted => (Tone::Quiet, "left out"),
     }
+}
+
+pub(super) fn name_of_group(group: &Group) -> &str {
+    if group.label.is_empty() { group.key.as_deref().unwrap_or("Group") } else { &group.label }
 }
 
 /// A group is as far as its steps are, and as bad as the worst of them.

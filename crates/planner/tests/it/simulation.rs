@@ -10,6 +10,7 @@ mod dice;
 mod faults;
 mod invariants;
 mod mischief;
+mod replays;
 mod run;
 mod scene;
 mod shell;

@@ -125,9 +125,10 @@ impl EventLog {
 
     /// A stop in good order: whoever reads the log knows that nothing is missing at its end.
     pub(crate) fn end(mut self, at: Timestamp) {
-        let mut rest = self.recorder.take();
-        rest.push(LogLine::End(at));
+        self.recorder.end(at);
+        let rest = self.recorder.take();
         if let Some(lines) = &self.lines
+            && !rest.is_empty()
             && lines.try_send(rest).is_err()
         {
             tracing::warn!("the event log's last lines could not be written");

@@ -54,7 +54,7 @@ pub(crate) struct Reading<R> {
 
 impl<R: BufRead> Reading<R> {
     pub(crate) fn new(mut from: R) -> Result<Self, Unreadable> {
-        let next = raw_line(&mut from, 1)?;
+        let next = raw_line(&mut from, 1, LINE_MOST)?;
         if next.is_empty() {
             return Err(Unreadable::Empty);
         }
@@ -72,7 +72,7 @@ impl<R: BufRead> Reading<R> {
     pub(crate) fn next_line(&mut self) -> Result<Option<Numbered>, Unreadable> {
         while !self.next.is_empty() {
             let number = self.number;
-            let after = raw_line(&mut self.from, number + 1)?;
+            let after = raw_line(&mut self.from, number + 1, LINE_MOST)?;
             let text = std::mem::replace(&mut self.next, after);
             self.number += 1;
             check_version(&text, number)?;
@@ -95,12 +95,12 @@ impl<R: BufRead> Reading<R> {
 }
 
 /// With the end of the line; nothing at the end of the file.
-fn raw_line(from: &mut impl BufRead, line: u64) -> Result<Vec<u8>, Unreadable> {
+fn raw_line(from: &mut impl BufRead, line: u64, most: u64) -> Result<Vec<u8>, Unreadable> {
     let mut text = Vec::new();
-    let read = from.take(LINE_MOST).read_until(b'\n', &mut text);
+    let read = from.take(most).read_until(b'\n', &mut text);
     let failed = |error: io::Error| Unreadable::Failed { line, words: error.to_string() };
-    if u64::try_from(read.map_err(failed)?).is_ok_and(|length| length >= LINE_MOST) {
-        let words = format!("it is longer than {} MiB", LINE_MOST >> 20);
+    if u64::try_from(read.map_err(failed)?).is_ok_and(|length| length >= most) {
+        let words = format!("it is longer than {} MiB", most >> 20);
         return Err(Unreadable::Damaged { line, words });
     }
     Ok(text)
@@ -129,5 +129,20 @@ fn check_version(text: &[u8], line: u64) -> Result<(), Unreadable> {
         }
         // What is wrong with it otherwise is told when all of it is read.
         Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_an_end_is_not_read_for_ever() {
+        let mut endless = io::BufReader::new(io::repeat(b'x'));
+        let error = raw_line(&mut endless, 7, 2 << 20).unwrap_err();
+        assert!(
+            error.to_string().starts_with("line 7 is damaged (it is longer than 2 MiB)"),
+            "{error}"
+        );
     }
 }

@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 use uuid::Uuid;
 
 use crate::cli_support::{Ran, command, jitney};
+use crate::rules::repository;
 use crate::shell_support::{PATIENCE, TOKEN, World};
 
 /// `jitney run --event-log`, a process of its own.
@@ -117,7 +118,7 @@ async fn a_run_with_much_bad_luck_is_decided_again_as_it_was() {
         world.sandbox.add_fault(Fault { status: Some(503), ..fault });
     }
     world.more = "limits: { machines: 20 }".into();
-    let jobs = world.build(&many(300));
+    let jobs = world.build(&many(200));
     let run = Run::start(&world, "events.jsonl");
     until(&world, &jobs, 40, State::is_terminal).await;
     // Machines are slow to start, and Buildkite's time passes: what is reserved lapses.
@@ -145,7 +146,7 @@ async fn a_run_with_much_bad_luck_is_decided_again_as_it_was() {
 
     let ran = replay(&world, &["events.jsonl"]).await.expect(0);
     for part in
-        ["ok all", "in 2 parts, with 1 reload\n", "jobs      300\n", "stopped in good order"]
+        ["ok all", "in 2 parts, with 1 reload\n", "jobs      200\n", "stopped in good order"]
     {
         assert!(ran.out.contains(part), "{part} is not in\n{}", ran.out);
     }
@@ -299,8 +300,10 @@ async fn what_is_no_whole_log_is_said_with_its_place() {
         let ran = replay(&world, &["events.jsonl"]).await.expect(2);
         assert!(ran.err.contains(words) && ran.err.contains("events.jsonl"), "{}", ran.err);
     }
-    let ran = replay(&world, &["nowhere.jsonl"]).await.expect(2);
-    assert!(ran.err.contains("nowhere.jsonl"), "{}", ran.err);
+    for (name, words) in [("nowhere.jsonl", "No such file"), (".", "line 1: Is a directory")] {
+        let ran = replay(&world, &[name]).await.expect(2);
+        assert!(ran.err.contains(words) && ran.err.contains(name), "{}", ran.err);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -397,6 +400,39 @@ async fn a_log_grows_to_its_largest_size_and_each_file_of_it_can_be_replayed() {
             .count(),
         2
     );
+}
+
+/// As a full disk: the log ends, and all else goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_put_aside_ends_whole() {
+    let mut world = World::new().await;
+    let log = world.folder.path().join("events.jsonl");
+    world.event_log = Some(Options { path: log.clone(), most_bytes: 30_000 });
+    fs::create_dir_all(log.with_added_extension("1").join("in the way")).unwrap();
+    let program = world.start().await;
+    for _ in 0..4 {
+        let jobs = world.jobs(10);
+        world.ended(&jobs).await;
+        program.at_rest().await;
+    }
+    program.stop().await;
+    let ran = replay(&world, &["events.jsonl"]).await.expect(0);
+    assert!(ran.out.contains("not stopped in good order"), "{}", ran.out);
+    assert!(fs::metadata(&log).unwrap().len() < 300_000);
+}
+
+/// A log of an earlier version, as it was written. Where it cannot be read any more, either what was
+/// added needs a default, or `LOG_VERSION` grows and this file is recorded anew. That this version
+/// decides otherwise is its right.
+#[tokio::test]
+async fn a_log_of_this_form_stays_readable() {
+    let log = repository().join("crates/jitney/tests/golden/events.1.jsonl");
+    let folder = tempfile::tempdir().unwrap();
+    let ran = jitney(&["replay", &log.display().to_string(), "--json"], folder.path()).await;
+    assert!(matches!(ran.code, Some(0 | 4)), "{}", ran.err);
+    let json = ran.json();
+    assert_eq!((&json["log"]["jobs"], &json["log"]["stopped"]), (&3.into(), &true.into()));
+    assert_eq!(json["log"]["events"]["taken"], 2, "the third is foreign");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,6 +80,13 @@ impl Recorder {
         self.lines.push(LogLine::Decided(Box::new(Decided { now, seen: change, plan, holds })));
     }
 
+    /// Whoever writes leaves in good order. Of nothing there is no end.
+    pub fn end(&mut self, at: Timestamp) {
+        if self.last.take().is_some() {
+            self.lines.push(LogLine::End(at));
+        }
+    }
+
     /// The lines since the last time.
     pub fn take(&mut self) -> Vec<LogLine> {
         std::mem::take(&mut self.lines)

@@ -211,6 +211,17 @@ fn what_was_lost_is_said_and_all_is_said_anew() {
 }
 
 #[test]
+fn an_end_is_said_of_what_was_begun_only() {
+    let (mut recorder, ledger, policy) = (Recorder::new("test"), Ledger::default(), policy());
+    recorder.end(at(1));
+    assert_eq!(recorder.take(), []);
+    recorder.decided(&ledger, &Observation::default(), &policy, at(1), &Plan::default());
+    recorder.end(at(2));
+    recorder.end(at(3));
+    assert_eq!(recorder.take().pop(), Some(LogLine::End(at(2))));
+}
+
+#[test]
 fn lines_out_of_their_order_are_no_round() {
     let (mut recorder, ledger, policy) = (Recorder::new("test"), Ledger::default(), policy());
     recorder.decided(&ledger, &Observation::default(), &policy, at(1), &Plan::default());

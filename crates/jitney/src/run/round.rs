@@ -31,6 +31,9 @@ impl State {
             self.prepare(now);
             let policy = self.policy();
             let mut plan = decide(&self.ledger, &self.seen, &policy, now);
+            if let Some(log) = &mut self.event_log {
+                log.decided(&self.ledger, &self.seen, &policy, now, &plan);
+            }
             let again = !plan.facts.is_empty();
             for fact in std::mem::take(&mut plan.facts) {
                 self.record(fact);

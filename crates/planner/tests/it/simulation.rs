@@ -21,6 +21,8 @@ mod lives;
 mod mask;
 pub(crate) mod mutants;
 mod notices;
+#[cfg(test)]
+mod replays;
 mod run;
 mod scene;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::mutants::Mutant;
 use super::scene::Scene;
 use super::story::Story;
 use super::tally::Tally;
-use super::world::{Happening, Sim};
+use super::world::{Decide, Happening, Sim};
 
 /// What a run came to.
 pub(crate) struct Ran {
@@ -99,12 +99,17 @@ impl Ran {
 
 /// Aloud: the whole story is kept, instead of nothing.
 pub(crate) fn run(setting: &Setting, aloud: bool) -> Ran {
+    run_with(setting, aloud, &mut |ledger, seen, policy, now| match setting.mutant {
+        Some(mutant) => mutant.decide(ledger, seen, policy, now),
+        None => decide(ledger, seen, policy, now),
+    })
+}
+
+/// The same with a core of the caller's, who can look at each round.
+pub(crate) fn run_with(setting: &Setting, aloud: bool, decide: &mut Decide<'_>) -> Ran {
     let audit = RefCell::new(Audit::default());
     let mut watched = |ledger: &Ledger, seen: &Observation, policy: &Policy, now: Timestamp| {
-        let plan = match setting.mutant {
-            Some(mutant) => mutant.decide(ledger, seen, policy, now),
-            None => decide(ledger, seen, policy, now),
-        };
+        let plan = decide(ledger, seen, policy, now);
         audit.borrow_mut().look(ledger, seen, policy, now, &plan);
         plan
     };

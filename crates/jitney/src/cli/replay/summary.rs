@@ -88,6 +88,7 @@ impl Summary {
 const fn kind(action: &Action) -> &'static str {
     match action {
         Action::Ask { .. } => "ask",
+        Action::Look { .. } => "look",
         Action::Reserve { .. } => "reserve",
         Action::Mint { .. } => "mint",
         Action::Create(_) => "create",

@@ -325,3 +325,21 @@ async fn a_block_step_is_a_job_that_can_be_unblocked() {
     let answer = unblock(held.as_str().unwrap(), json!({})).await;
     refused(&answer, 422, "Jobs from canceled builds cannot be unblocked");
 }
+
+#[tokio::test]
+async fn an_input_step_takes_answers() {
+    let sandbox = start().await;
+    let yaml = "steps: [{input: Who?, fields: [{text: Name, key: name}, {select: Where, key: where, multiple: true, options: [{label: A, value: a}, {label: B, value: b}]}]}, {command: 'x {{matrix}}', matrix: [one]}]";
+    let new = json!({"yaml": yaml, "pipeline": "web"});
+    Caller::new(&sandbox, TOKEN).post("/_sandbox/builds", new).await;
+    let caller = Caller::rest(&sandbox, API);
+    let jobs = caller.get(&format!("{BUILDS}/1")).await.body["jobs"].clone();
+    assert_eq!(jobs[1]["matrix"], json!({"": "one"}));
+    let path = format!("{JOBS}/{}/unblock", jobs[0]["id"].as_str().unwrap());
+    let fields = json!({"fields": {"name": "Kim"}});
+    refused(&caller.put(&path, fields).await, 422, "the field \"where\" must be filled in");
+    let fields = json!({"fields": {"name": "Kim", "where": "a\nb"}});
+    assert_eq!(caller.put(&path, fields).await.body["state"], "unblocked");
+    let build = caller.get(&format!("{BUILDS}/1")).await.body;
+    assert_eq!(build["meta_data"], json!({"name": "Kim", "where": "a\nb"}));
+}

@@ -2,6 +2,7 @@
 //! pipelines, faults on demand. It knows nothing of Jitney.
 
 mod clock;
+mod dice;
 pub mod engine;
 mod faults;
 mod http;
@@ -11,6 +12,7 @@ pub mod machines;
 mod pages;
 pub mod pipeline;
 pub mod player;
+pub mod rehearsal;
 mod repository;
 mod server;
 mod webhook;

@@ -149,11 +149,16 @@ fn start(
     }
     let sources: Vec<QueueSource> = queues
         .into_iter()
-        .map(|queue| QueueSource {
-            wake: wakes.of(&queue).unwrap_or_else(|| Arc::new(Notify::new())),
-            queue,
-            registrar: registrar.clone(),
-            settings: seen_settings.clone(),
+        .map(|queue| {
+            let (sender, origins) = mpsc::unbounded_channel();
+            state.add_queue(queue.clone(), sender);
+            QueueSource {
+                wake: wakes.of(&queue).unwrap_or_else(|| Arc::new(Notify::new())),
+                queue,
+                registrar: registrar.clone(),
+                settings: seen_settings.clone(),
+                origins,
+            }
         })
         .collect();
     tasks.spawn(queues_for_ever(registrar, sources));

@@ -39,6 +39,9 @@ pub enum Verdict {
     Invalid(Invalid),
     /// It is not for us: left alone.
     Foreign(Foreign),
+    /// It is for us, and what it gets depends on where its build comes from, which nobody has told
+    /// yet; with the indices of the policies that ask.
+    Undecided { policies: Vec<usize> },
 }
 
 /// What a job gets: its shape with the defaults filled in, and every way to satisfy it.
@@ -51,6 +54,9 @@ pub struct Request {
     pub policies: Vec<usize>,
     /// The agent's tags beside the shape's words.
     pub tags: Vec<String>,
+    /// Why policies that may match the job count as if they did, where that makes a difference.
+    #[serde(default)]
+    pub assumed: Option<Arc<str>>,
 }
 
 /// Why a job can never work here, with what would.

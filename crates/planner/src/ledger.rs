@@ -180,6 +180,8 @@ pub struct Told {
     pub made: u32,
     pub retried: u32,
     pub cut_short: u32,
+    /// Whether it was told that policies count which may not match.
+    pub assumed: bool,
 }
 
 /// One thing that happened to a job, as `explain` shows it.

@@ -10,13 +10,14 @@ mod job;
 mod ledger;
 mod observe;
 mod offer;
+mod origin;
 mod plan;
 mod policy;
 mod shape;
 mod time;
 mod words;
 
-pub use assess::{Explained, Refusal, assess, explain_offers};
+pub use assess::{Explained, Refusal, Subject, assess, assess_with, explain_offers};
 pub use decide::decide;
 pub use event::{Adoption, CreateOutcome, Event, Failure, FailureClass, FinishOutcome};
 pub use ids::{BackendName, JobId, MachineName, QueueKey};
@@ -29,6 +30,7 @@ pub use observe::{
     TokenSeen,
 };
 pub use offer::{Offer, Spot};
+pub use origin::{LookFailure, Origin, OriginSeen};
 pub use plan::{Action, Alarm, Create, CutShort, Hold, Notice, Plan, Reason, Scope, Step};
 pub use policy::{
     Arch, BackendKind, BackendPolicy, Glob, Limits, Margins, Policy, QueuePolicy, Rule, Shapes,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackendName, Bytes, Candidate, Cpu, Failure, JobId, JobState, MachineName, QueueKey, Timestamp,
+    BackendName, Bytes, Candidate, Cpu, Failure, JobId, JobState, MachineName, OriginSeen,
+    QueueKey, Timestamp,
 };
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,6 +50,9 @@ pub struct QueueSeen {
     pub listed_at: Option<Timestamp>,
     pub paused: bool,
     pub candidates: Arc<[Arc<Candidate>]>,
+    /// Where the builds of listed jobs come from, of those that were looked at.
+    pub origins: BTreeMap<JobId, OriginSeen>,
+    pub look_not_before: Timestamp,
     pub ask_not_before: Timestamp,
     pub reserve_not_before: Timestamp,
     pub mint_not_before: Timestamp,

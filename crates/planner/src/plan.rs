@@ -38,6 +38,11 @@ pub enum Action {
         queue: QueueKey,
         jobs: Vec<JobId>,
     },
+    /// Ask Buildkite where the job's build comes from.
+    Look {
+        queue: QueueKey,
+        job: JobId,
+    },
     /// Reserve, or extend what we have.
     Reserve {
         queue: QueueKey,
@@ -131,6 +136,12 @@ pub enum Reason {
     TwoInstallations {
         instance: Arc<str>,
     },
+    /// A policy asks where its build comes from, and Buildkite is being asked; with what the last
+    /// look failed with.
+    LookingUp {
+        policies: Vec<usize>,
+        words: Option<Arc<str>>,
+    },
     /// We wait for Buildkite's answer to a call.
     Reserving,
     /// A machine is asked for and its backend has not answered yet.
@@ -179,6 +190,8 @@ pub enum Notice {
     Waiting { reason: Reason, ahead: Option<u32> },
     /// A machine was made for it.
     Made { name: MachineName, backend: BackendName, machine: Arc<str>, attempt: u32 },
+    /// It gets what the strictest of the policies that may match it allow.
+    Assumed { why: Arc<str> },
     /// Its machine came to nothing; another is made.
     Retrying { attempt: u32, of: u32, failure: Failure },
     /// Its machine ended under it, for a reason that its own log cannot tell.

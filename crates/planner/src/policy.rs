@@ -110,6 +110,10 @@ pub struct Rule {
     pub pipeline: Option<Glob>,
     pub branch: Option<Glob>,
     pub queue: Option<Glob>,
+    /// These three ask for a job's origin.
+    pub pull_request: Option<bool>,
+    pub fork: Option<bool>,
+    pub author: Option<Glob>,
     pub largest: Shapes,
     pub images: Option<Vec<Glob>>,
     /// Only these, where named.

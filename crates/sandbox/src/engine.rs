@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 pub use access::{ApiToken, NewApiToken, SCOPES};
 pub use agents::{Acquired, Agent, Connection, NewAgent, Registered};
-pub use build::{Build, BuildState, NewBuild, Step, StepState};
+pub use build::{Author, Build, BuildState, NewBuild, PullRequest, Step, StepState};
 pub use job::{Actor, Event, EventKind, Job, Outcome, Reservation, State, Told};
 pub use log::Log;
 pub use organization::{Cluster, Credential, Queue};

@@ -132,6 +132,15 @@ pub(super) struct Plan {
     /// The branch, for policies that match one
     #[arg(long, value_name = "NAME", default_value = "main")]
     pub(super) branch: String,
+    /// Whether the build is of a pull request, for policies that ask; alone: it is
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) pull_request: Option<bool>,
+    /// Whether the build comes from a fork, for policies that ask; alone: it does
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) fork: Option<bool>,
+    /// Who wrote the commit or made the build, a name or an address, for policies that ask
+    #[arg(long, value_name = "NAME")]
+    pub(super) author: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

@@ -72,6 +72,7 @@ impl State {
             let Some(stack) = self.executor.stack(key) else { continue };
             let wait = |scope: Scope| stack.client.not_before(scope);
             let QueueSeen {
+                look_not_before,
                 ask_not_before,
                 reserve_not_before,
                 mint_not_before,
@@ -79,6 +80,7 @@ impl State {
                 ..
             } = seen;
             for (not_before, scope) in [
+                (look_not_before, Scope::ShowJob),
                 (ask_not_before, Scope::BatchLoadJobStates),
                 (reserve_not_before, Scope::BatchReserve),
                 (mint_not_before, Scope::JobAcquisitionTokens),
@@ -199,7 +201,10 @@ impl State {
             }
             // Words can wait, or be lost.
             Action::Notify { .. } => {}
-            action @ (Action::Ask { .. } | Action::Mint { .. } | Action::Delete { .. }) => {
+            action @ (Action::Ask { .. }
+            | Action::Look { .. }
+            | Action::Mint { .. }
+            | Action::Delete { .. }) => {
                 self.perform(Step { intents: Vec::new(), action });
             }
         }

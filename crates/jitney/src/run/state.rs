@@ -18,6 +18,7 @@ use crate::executor::Executor;
 use crate::journal::{Batch, Closed, Journal, Kept, Opened};
 use crate::settings::Settings;
 use crate::sources::Pauses;
+use crate::sources::queue::OriginSender;
 
 pub(crate) struct State {
     pub clock: Clock,
@@ -40,6 +41,8 @@ pub(crate) struct State {
     pub(super) unwelcome: Option<(String, Timestamp)>,
     pub(super) paces: BTreeMap<QueueKey, Paces>,
     pub(super) live: BTreeMap<BackendName, watch::Sender<bool>>,
+    /// Where queues' sources hear of the origins of their jobs.
+    pub(super) origins: BTreeMap<QueueKey, OriginSender>,
     /// When a call to Buildkite last went through.
     pub(super) reached_at: Timestamp,
     pub(super) counts: Counters,
@@ -58,6 +61,7 @@ pub(super) struct Held {
 
 /// Pauses after failed calls of one queue, per kind of call.
 pub(super) struct Paces {
+    pub look: Pauses,
     pub ask: Pauses,
     pub reserve: Pauses,
     pub mint: Pauses,
@@ -69,7 +73,7 @@ impl Default for Paces {
         const fn pauses() -> Pauses {
             Pauses::new(Duration::from_millis(250), Duration::from_secs(5))
         }
-        Self { ask: pauses(), reserve: pauses(), mint: pauses(), finish: pauses() }
+        Self { look: pauses(), ask: pauses(), reserve: pauses(), mint: pauses(), finish: pauses() }
     }
 }
 
@@ -115,6 +119,7 @@ impl State {
             unwelcome: None,
             paces: queues.into_iter().map(|key| (key, Paces::default())).collect(),
             live: BTreeMap::new(),
+            origins: BTreeMap::new(),
             reached_at: now,
             counts: Counters::default(),
             ready: false,
@@ -138,6 +143,10 @@ impl State {
         self.seen.backends.insert(name.clone(), BackendSeen::default());
         self.live.insert(name.clone(), live);
         self.executor.add_backend(name, backend)
+    }
+
+    pub(super) fn add_queue(&mut self, queue: QueueKey, origins: OriginSender) {
+        self.origins.insert(queue, origins);
     }
 
     pub(super) fn policy(&self) -> Arc<Policy> {

@@ -3,6 +3,7 @@
 mod assess;
 mod assess_globs;
 mod assess_offers;
+mod assess_origin;
 mod assess_shapes;
 mod assess_units;
 mod cost;

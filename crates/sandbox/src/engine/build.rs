@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::job::{Actor, EventKind, Job, JobPlace, State};
@@ -64,7 +64,26 @@ pub struct NewBuild {
     /// By name; the first cluster if it is left out.
     pub cluster: Option<String>,
     pub env: BTreeMap<String, String>,
+    pub pull_request: Option<PullRequest>,
+    pub author: Option<Author>,
     pub steps: Vec<NewStep>,
+}
+
+/// What a build is of, where it is of a pull request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullRequest {
+    pub id: u64,
+    /// The repository that it comes from: another than the pipeline's for a fork.
+    pub repository: String,
+}
+
+/// Who wrote the commit.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Author {
+    pub name: String,
+    #[serde(default)]
+    pub email: String,
 }
 
 #[derive(Clone, Debug)]
@@ -79,6 +98,8 @@ pub struct Build {
     pub commit: String,
     pub message: String,
     pub env: BTreeMap<String, String>,
+    pub pull_request: Option<PullRequest>,
+    pub author: Option<Author>,
     pub state: BuildState,
     pub steps: Vec<Step>,
     pub meta_data: BTreeMap<String, String>,
@@ -172,6 +193,8 @@ impl Engine {
             commit: new.commit,
             message: new.message,
             env: new.env,
+            pull_request: new.pull_request,
+            author: new.author,
             state: BuildState::Scheduled,
             steps: Vec::new(),
             meta_data: BTreeMap::new(),

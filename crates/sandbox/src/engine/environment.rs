@@ -53,7 +53,13 @@ impl Engine {
         set("COMMIT", text_or(&build.commit, "HEAD"));
         set("MESSAGE", text_or(&build.message, "sandbox"));
         set("TAG", String::new());
-        set("PULL_REQUEST", "false".to_owned());
+        let pull_request = build.pull_request.as_ref();
+        let number = pull_request.map_or("false".to_owned(), |of| of.id.to_string());
+        set("PULL_REQUEST", number);
+        set("PULL_REQUEST_REPO", pull_request.map(|of| of.repository.clone()).unwrap_or_default());
+        let (name, email) = build.author.as_ref().map_or(("", ""), |who| (&who.name, &who.email));
+        set("BUILD_AUTHOR", name.to_owned());
+        set("BUILD_AUTHOR_EMAIL", email.to_owned());
         set("SOURCE", "api".to_owned());
         set("COMPUTE_TYPE", "self-hosted".to_owned());
         match &self.settings.checkout {

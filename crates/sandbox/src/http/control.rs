@@ -16,7 +16,9 @@ use uuid::Uuid;
 
 use super::read_out;
 use super::reply::{Failure, Reply, done, id, read};
-use crate::engine::{Command, Engine, NewApiToken, NewBuild, NewStep, Quirks, SCOPES, StepKind};
+use crate::engine::{
+    Author, Command, Engine, NewApiToken, NewBuild, NewStep, PullRequest, Quirks, SCOPES, StepKind,
+};
 use crate::faults::{Fault, Faults, OutageKind};
 use crate::pipeline;
 use crate::server::Shared;
@@ -71,6 +73,13 @@ struct Build {
     cluster: Option<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    /// As Buildkite's own REST API names them.
+    #[serde(default)]
+    pull_request_id: Option<u64>,
+    #[serde(default)]
+    pull_request_repository: String,
+    #[serde(default)]
+    author: Option<Author>,
     /// A pipeline file's text.
     #[serde(default)]
     yaml: Option<String>,
@@ -102,6 +111,10 @@ async fn create_build(
         message: told.message,
         cluster: told.cluster,
         env: told.env,
+        pull_request: told
+            .pull_request_id
+            .map(|id| PullRequest { id, repository: told.pull_request_repository }),
+        author: told.author,
         steps,
     };
     shared.engine(|engine, now| {

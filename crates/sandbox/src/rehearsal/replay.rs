@@ -2,7 +2,7 @@
 //! cancels. It makes builds; who has them run is somebody else.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -109,9 +109,8 @@ impl Replay {
             branch: arrival.branch.clone(),
             commit: "HEAD".to_owned(),
             message: "A job of a replayed day".to_owned(),
-            cluster: None,
-            env: BTreeMap::new(),
             steps: vec![NewStep { kind: StepKind::Command(Box::new(command)), ..NewStep::wait() }],
+            ..NewBuild::default()
         }
     }
 

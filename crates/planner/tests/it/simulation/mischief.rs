@@ -1,9 +1,11 @@
 //! Proof that the simulation can fail: deciders that do one wrong thing each, on top of the real
 //! one, and the promise that catches each of them.
 
+use std::sync::Arc;
+
 use planner::{
-    Action, BackendName, Create, Entry, Event, JobId, Ledger, Limits, MachineName, Observation,
-    Outcome, Plan, Policy, Step, Timestamp, decide,
+    Action, BackendName, Candidate, Create, Entry, Event, JobId, Ledger, Limits, MachineName,
+    Observation, Outcome, Plan, Policy, Request, Step, Timestamp, Verdict, decide,
 };
 
 use super::faults::{Faults, Kind};
@@ -43,6 +45,7 @@ fn is_about(step: &Step, job: JobId) -> bool {
         Action::Mint { jobs, .. } => jobs.iter().any(|(id, _)| *id == job),
         Action::Create(create) => create.job == job,
         Action::Delete { job: id, .. }
+        | Action::Look { job: id, .. }
         | Action::Finish { job: id, .. }
         | Action::Notify { job: id, .. } => *id == job,
     }
@@ -162,6 +165,30 @@ fn forgetting_limits_breaks_g8() {
         let mut policy = policy.clone();
         policy.limits = Limits::default();
         decide(ledger, seen, &policy, now)
+    });
+    assert_eq!(promise, Promise::G8);
+}
+
+#[test]
+fn leaving_a_policy_out_that_a_look_has_shown_breaks_g8() {
+    let promise = caught(&[], |ledger, seen, policy, now| {
+        let mut seen = seen.clone();
+        for queue in seen.queues.values_mut() {
+            let origins = &queue.origins;
+            let lenient = |known: &Arc<Candidate>| match &known.verdict {
+                Verdict::Ours(request) if origins.contains_key(&known.row.id) => {
+                    let request = Request { policies: Vec::new(), ..Request::clone(request) };
+                    let (row, verdict) = (known.row.clone(), Verdict::Ours(Arc::new(request)));
+                    Arc::new(Candidate { row, verdict })
+                }
+                Verdict::Ours(_)
+                | Verdict::Invalid(_)
+                | Verdict::Foreign(_)
+                | Verdict::Undecided { .. } => known.clone(),
+            };
+            queue.candidates = queue.candidates.iter().map(lenient).collect();
+        }
+        decide(ledger, &seen, policy, now)
     });
     assert_eq!(promise, Promise::G8);
 }

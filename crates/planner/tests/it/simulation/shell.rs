@@ -325,6 +325,7 @@ impl Sim<'_> {
                 Some(order)
             }
             Action::Ask { .. }
+            | Action::Look { .. }
             | Action::Reserve { .. }
             | Action::Mint { .. }
             | Action::Delete { .. }

@@ -269,6 +269,20 @@ async fn builds_are_listed_and_cancelled() {
 }
 
 #[tokio::test]
+async fn a_build_says_of_what_it_is_and_who_asked_for_it() {
+    let sandbox = start().await;
+    let new = json!({"pipeline": "web", "yaml": "steps: [{command: x}]",
+        "author": {"name": "Kim", "email": "kim@example.com"},
+        "pull_request_id": 7, "pull_request_repository": "https://example.com/fork.git"});
+    let made = Caller::new(&sandbox, TOKEN).post("/_sandbox/builds", new).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let shown = Caller::rest(&sandbox, API).get(&format!("{BUILDS}/1")).await.body;
+    assert_eq!(shown["author"]["email"], "kim@example.com");
+    assert_eq!(shown["pull_request"]["id"], "7", "a text, as Buildkite has it");
+    assert_eq!(shown["pull_request"]["repository"], "https://example.com/fork.git");
+}
+
+#[tokio::test]
 async fn a_jobs_environment_log_and_priority() {
     let sandbox = start().await;
     let waits = job(&sandbox, "make test");

@@ -16,6 +16,7 @@ mod limits;
 mod lives;
 mod mischief;
 mod notices;
+mod proofs;
 mod run;
 mod scene;
 mod shell;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use planner::{Event, JobId, JobState, Timestamp};
+use planner::{Alarm, Event, JobId, JobState, MachineName, Timestamp};
 
 use super::backends::Order;
 use super::calls::{Call, Key};
@@ -286,6 +286,23 @@ impl Sim<'_> {
             return;
         };
         self.broke(Promise::Standstill, Some(event.job()), format!("begun {why}: {event:?}"));
+    }
+
+    /// What lived when this process began is no sign of another installation.
+    pub(crate) fn check_alarms(&mut self, index: usize, alarms: &[Alarm]) {
+        let born_at = self.shells[index].born_at;
+        let earlier = |name: &MachineName| {
+            let mut machines = self.places.values().flat_map(|place| place.machines.values());
+            machines.any(|machine| machine.seen.name == *name && machine.seen.created_at < born_at)
+        };
+        let wrong = alarms.iter().find_map(|alarm| match alarm {
+            Alarm::TwoInstallations { machine, .. } => earlier(machine).then_some(machine),
+            Alarm::Denied { .. } => None,
+        });
+        if let Some(name) = wrong.filter(|_| !self.two_installations()) {
+            let text = format!("{name} lived before, and is taken for another installation's");
+            self.broke(Promise::Standstill, None, text);
+        }
     }
 
     /// No storm of calls about one thing.

@@ -124,6 +124,18 @@ fn a_reason_that_is_no_longer_true_breaks_g6() {
     assert!(matches!(promise, Promise::G6 | Promise::G7), "{promise:?}");
 }
 
+#[test]
+fn taking_what_was_there_before_for_another_installations_is_caught() {
+    let promise = caught_deciding(&[Kind::LostJournal], |ledger, seen, policy, now| {
+        let mut seen = seen.clone();
+        for backend in seen.backends.values_mut() {
+            backend.first_listed_at = Some(Timestamp::ZERO);
+        }
+        decide(ledger, &seen, policy, now)
+    });
+    assert_eq!(promise, Promise::Standstill);
+}
+
 /// The process dies at each of many moments and nobody starts it again.
 #[test]
 fn what_is_paid_when_nobody_comes_back_is_what_was_said_at_most() {

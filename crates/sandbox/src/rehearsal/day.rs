@@ -38,8 +38,8 @@ pub enum BadDay {
         "it has no arrival: write one JSON object a line, such as {{\"at\": 0, \"queue\": \"default\", \"runs_for\": 60}}"
     )]
     Empty,
-    #[error("it has more than {MAX_ARRIVALS} arrivals: split it")]
-    TooLong,
+    #[error("it has more than {most} arrivals: split it")]
+    TooLong { most: usize },
 }
 
 /// A line as it is written.
@@ -87,13 +87,17 @@ enum At {
 /// Reads a day; the arrivals come out in the order of their times. Empty lines and lines that
 /// begin with `#` say nothing. Times of a clock count from the earliest of them.
 pub fn read(text: &str) -> Result<Vec<Arrival>, BadDay> {
+    read_at_most(text, MAX_ARRIVALS)
+}
+
+fn read_at_most(text: &str, most: usize) -> Result<Vec<Arrival>, BadDay> {
     let mut found: Vec<(usize, At, Arrival)> = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if line.trim().is_empty() || line.trim_start().starts_with('#') {
             continue;
         }
-        if found.len() == MAX_ARRIVALS {
-            return Err(BadDay::TooLong);
+        if found.len() == most {
+            return Err(BadDay::TooLong { most });
         }
         let bad = |words| BadDay::Line { line: index + 1, words };
         let (at, arrival) = read_line(line).map_err(bad)?;
@@ -280,6 +284,14 @@ mod tests {
             "{\"at\":\"2026-10-02T08:15:00Z\"}\n{\"at\":\"2027-10-02T08:15:00Z\"}",
             "line 2: at is more than 31 days after the earliest",
         );
+    }
+
+    #[test]
+    fn a_day_that_is_too_long_is_refused() {
+        let text = "{\"at\": 1}\n# noon\n{\"at\": 2}\n";
+        assert_eq!(read_at_most(text, 2).map(|day| day.len()), Ok(2));
+        let error = read_at_most(text, 1).unwrap_err();
+        assert_eq!(error.to_string(), "it has more than 1 arrivals: split it");
     }
 
     #[test]

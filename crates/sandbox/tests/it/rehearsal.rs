@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::rest::finish;
 use crate::support::{Caller, TOKEN, start, until};
 
 #[expect(clippy::disallowed_methods, reason = "agents take their clock as an argument")]
@@ -109,6 +110,32 @@ async fn a_day_goes_as_it_says_and_is_summed_up() {
 
 fn played(seconds: &str, exit: &str) -> BTreeMap<String, String> {
     [("PLAY_SECONDS", seconds), ("PLAY_EXIT", exit)].map(|(k, v)| (k.into(), v.into())).into()
+}
+
+#[tokio::test]
+async fn a_job_that_is_retried_has_ended_when_its_retry_has() {
+    let sandbox = start().await;
+    Caller::new(&sandbox, TOKEN).stack("a").await;
+    let mut replay = Replay::new(read(r#"{"at": 0}"#).unwrap(), 1.0);
+    let mend = async {
+        let first = until(&sandbox, "the job comes", |engine| {
+            engine.builds().first().and_then(|build| build.jobs().next())
+        })
+        .await;
+        let again = sandbox.engine(|engine, now| {
+            engine.cancel_job(first, now)?;
+            engine.retry_job(first, now)
+        });
+        finish(&sandbox, again.unwrap(), 0).await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        played = replay.run(&sandbox) => played.unwrap(),
+        () = mend => unreachable!("it waits for ever"),
+    }
+    let summary = sandbox.engine(|engine, _| replay.summary(engine));
+    assert_eq!((summary.passed, summary.retried, summary.otherwise), (1, 1, 0));
+    assert!(summary.is_as_planned());
 }
 
 #[tokio::test]

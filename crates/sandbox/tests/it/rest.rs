@@ -195,11 +195,16 @@ async fn tokens_are_issued_shown_and_revoked() {
     assert_eq!(call.status, 204);
     refused(&kim.get("/v2/access-token").await, 401, "is not known");
     assert_eq!(Caller::rest(&sandbox, API).get("/v2/access-token").await.status, 200);
-    let bad = NewApiToken { scopes: vec!["x".to_owned()], ..NewApiToken::with_all_scopes("t") };
-    let mut options = sandbox::Options::with_token(TOKEN);
-    options.settings.api_tokens = vec![bad];
-    let error = Sandbox::start(options).await.unwrap_err().to_string();
-    assert!(error.contains("there is no scope \"x\""), "{error}");
+    let all = NewApiToken::with_all_scopes;
+    for (bad, words) in [
+        (NewApiToken { scopes: vec!["x".to_owned()], ..all("t") }, "there is no scope \"x\""),
+        (all(""), "an API token cannot be issued: it is empty"),
+    ] {
+        let mut options = sandbox::Options::with_token(TOKEN);
+        options.settings.api_tokens = vec![bad];
+        let error = Sandbox::start(options).await.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -83,6 +83,7 @@ async fn what_is_no_day_is_refused_with_its_line() {
         (&["--replay-queue", "nowhere.jsonl"], "failed to read nowhere.jsonl"),
         (&["--replay-queue", &day, "--speed", "0"], "it must be a number from 0.01 to 10000"),
         (&["--speed", "2"], "--replay-queue"),
+        (&["--api-token", ""], "an API token cannot be issued: it is empty"),
         (&["generate-queue", "--jobs", "0"], "0 is not in 1..=1000000"),
     ] {
         let ran = jitney(&[&["sandbox"], args].concat(), folder.path()).await.expect(2);

@@ -58,6 +58,7 @@ pub struct QueueSeen {
     /// Where the builds of listed jobs come from, of those that were looked at.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub origins: BTreeMap<JobId, OriginSeen>,
+    #[serde(default)]
     pub look_not_before: Timestamp,
     pub ask_not_before: Timestamp,
     pub reserve_not_before: Timestamp,

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Decided, HoldsChange, LogLine, ObservationChange};
-use crate::{Candidate, Hold, JobId, Ledger, Observation, Plan, Policy, Timestamp, assess, decide};
+use super::{Decided, HoldsChange, LogLine};
+use crate::{
+    Candidate, Hold, JobId, Ledger, Observation, OriginSeen, Plan, Policy, QueueKey, QueueSeen,
+    Timestamp, assess_with, decide,
+};
 
 /// The world as the lines so far say that it was.
 #[derive(Debug, Default)]
@@ -71,11 +74,16 @@ impl Player {
     }
 
     fn round(&mut self, decided: Decided) -> Recorded {
-        let Decided { now, mut seen, mut plan, holds } = decided;
-        if let Some(policy) = &self.instead {
-            judge(&mut seen, policy);
-        }
+        let Decided { now, seen, mut plan, holds } = decided;
+        let changed: Vec<QueueKey> = seen.queues.set.iter().map(|(key, _)| key.clone()).collect();
         seen.apply(&mut self.seen);
+        if let Some(policy) = &self.instead {
+            for key in &changed {
+                if let Some(queue) = self.seen.queues.get_mut(key) {
+                    judge(queue, policy);
+                }
+            }
+        }
         HoldsChange::apply(holds, &mut self.holds);
         plan.holds.clone_from(&self.holds);
         Recorded { now, plan }
@@ -92,11 +100,16 @@ impl Player {
 }
 
 /// What a row asks for depends on the policy, and so on another one anew.
-fn judge(seen: &mut ObservationChange, policy: &Policy) {
-    let came = seen.queues.set.iter_mut().flat_map(|(_, queue)| &mut queue.came);
-    for (_, candidate) in came {
+fn judge(seen: &mut QueueSeen, policy: &Policy) {
+    let unknown = OriginSeen::default();
+    let QueueSeen { candidates, origins, .. } = seen;
+    let anew = candidates.iter().map(|candidate| {
         let row = Arc::clone(&candidate.row);
-        let verdict = assess(&row, policy);
-        *candidate = Arc::new(Candidate { row, verdict });
-    }
+        let verdict = assess_with(&row, origins.get(&row.id).unwrap_or(&unknown), policy);
+        if verdict == candidate.verdict {
+            return Arc::clone(candidate);
+        }
+        Arc::new(Candidate { row, verdict })
+    });
+    *candidates = anew.collect();
 }

@@ -8,6 +8,7 @@ mod assess_units;
 mod cost;
 mod crowd;
 mod decide;
+mod fair_share;
 mod simulation;
 mod words;
 mod words_doom;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{
-    Action, Answer, Bytes, Candidate, Cpu, Create, CreateOutcome, EndSeen, Event, JobId, JobRow,
-    JobState, Limits, MachineSeen, Phase, QueueKey, Request, Timestamp, TokenSeen, Verdict, decide,
+    Action, Answer, Bytes, Candidate, Cpu, Create, CreateOutcome, Event, JobId, JobRow, JobState,
+    Limits, MachineSeen, Phase, QueueKey, Request, Timestamp, TokenSeen, Verdict, decide,
 };
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use super::crowd::Crowd;
+use super::crowd::{Crowd, end};
 
 /// The queues, with their weights.
 const QUEUES: [(&str, u32); 2] = [("linux", 1), ("large", 2)];
@@ -150,19 +150,10 @@ impl World {
     /// The job is over, and its agent leaves.
     fn ends(&mut self, job: JobId, create: &Create) {
         let at = self.crowd.now;
-        let end = EndSeen {
-            at,
-            cause: "the agent exited with 0".into(),
-            log_tail: "".into(),
-            cpu_millis_used: None,
-            peak_memory: None,
-            oom_killed: false,
-            deadline_reached: false,
-        };
         let seen = &mut self.crowd.seen;
         let backend = seen.backends.entry(create.offer.backend.clone()).or_default();
         let machine = backend.machines.get_mut(&(job, create.attempt)).expect("it runs");
-        Arc::make_mut(machine).ended = Some(Arc::new(end));
+        Arc::make_mut(machine).ended = Some(Arc::new(end(at)));
         seen.answers.insert(job, Answer { state: JobState::Finished, asked_at: at });
     }
 

@@ -38,7 +38,7 @@ pub fn decide(ledger: &Ledger, seen: &Observation, policy: &Policy, now: Timesta
         now,
         plan: Plan::default(),
         calls: Calls::default(),
-        room: Room::of(ledger, seen, policy),
+        room: Room::of(ledger, seen, policy, now),
         heard: None,
         other_installation: None,
     };

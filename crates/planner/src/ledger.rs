@@ -3,8 +3,10 @@
 
 mod moments;
 mod record;
+mod spent;
 
 pub(crate) use record::doubled;
+pub(crate) use spent::{Spent, Used, sum, used};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +33,9 @@ pub struct Ledger {
     pub(crate) cooling: BTreeMap<(BackendName, Arc<str>), Cooling>,
     /// What developers of jobs that are not in our hands yet were told.
     pub(crate) told: BTreeMap<JobId, Told>,
+    /// What machines that are gone have used lately, by queue.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) spent: BTreeMap<QueueKey, Spent>,
     /// Jobs that we let go of, and when: a listing begun before says nothing new about them.
     pub(crate) left: BTreeMap<JobId, Timestamp>,
     /// From so many on the old ones among them are forgotten.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Round;
 use crate::{
     Action, Attempt, Candidate, Doom, Event, Foreign, JobId, JobRow, OriginSeen, QueueKey,
-    QueuePolicy, QueueSeen, Reason, Request, Scope, Told, Verdict,
+    QueuePolicy, QueueSeen, Reason, Request, Told, Verdict,
 };
 
 /// So many jobs of a queue are looked at at once: enough for a thousand a second, and no more
@@ -119,12 +119,12 @@ impl<'a> Round<'a> {
     fn turn(&self, lines: &[Line<'a>]) -> Option<usize> {
         let heads = lines.iter().enumerate().filter_map(|(index, line)| {
             let row = &line.head()?.row;
-            let used = self.room.usage.of(&Scope::Queue(line.key.clone())).cpu;
+            let turns = self.room.usage.turns(line.key, &self.policy.limits);
             let share = u64::from(line.policy.share.max(1));
             let place = (
                 Reverse(line.policy.priority),
                 Reverse(row.priority),
-                used.saturating_mul(1000) / share,
+                turns / share,
                 row.scheduled_at,
                 row.id,
             );

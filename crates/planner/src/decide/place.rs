@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Round;
 use super::usage::{Amount, Usage};
+use crate::ledger::{Used, sum, used};
 use crate::{
     BackendName, BackendPolicy, BackendSeen, Failure, Ledger, Limits, MachineSeen, Observation,
     Offer, Policy, QueueKey, Reason, Request, Scope, Timestamp,
@@ -23,21 +24,30 @@ pub(super) struct Room<'a> {
 
 impl<'a> Room<'a> {
     /// What live and promised machines leave.
-    pub(super) fn of(ledger: &Ledger, seen: &'a Observation, policy: &Policy) -> Self {
+    pub(super) fn of(
+        ledger: &Ledger,
+        seen: &'a Observation,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Self {
         let mut usage = Usage::default();
+        for (queue, spent) in &ledger.spent {
+            usage.spend(queue, spent.left(now));
+        }
         // Thousands of machines share a few queues and backends: summed first, then entered.
-        let mut alike: BTreeMap<(&QueueKey, &BackendName), Amount> = BTreeMap::new();
+        let mut alike: BTreeMap<(&QueueKey, &BackendName), (Amount, Used)> = BTreeMap::new();
         for entry in ledger.entries.values() {
             let rules = entry.request.as_ref().map_or(&[][..], |request| &request.policies);
             for attempt in entry.attempts.iter().filter(|attempt| attempt.holds()) {
                 let price = attempt.offer.as_ref().map_or(0, |offer| offer.price_micros_per_hour);
                 let amount = Amount::machine(attempt.cpu, attempt.memory, price);
-                let sum = alike.entry((&entry.queue, &attempt.backend)).or_default();
-                *sum = sum.plus(amount);
+                let known = alike.entry((&entry.queue, &attempt.backend)).or_default();
+                *known = (known.0.plus(amount), sum(known.1, used(attempt, now)));
                 charge_rules(&mut usage, policy, rules, amount);
             }
         }
-        for ((queue, backend), amount) in alike {
+        for ((queue, backend), (amount, spent)) in alike {
+            usage.spend(queue, spent);
             charge(&mut usage, queue, backend, amount);
         }
         let creates = seen

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Bytes, Cpu, Limits, Scope};
+use crate::ledger::{Used, sum};
+use crate::{Bytes, Cpu, Limits, QueueKey, Scope};
+
+/// What is held now counts for so much longer: the longer, the less the past weighs.
+const AHEAD_MILLIS: u64 = 60_000;
 
 /// Machines, vCPU, memory and price of what is live or promised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +59,8 @@ impl Amount {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Usage {
     sums: BTreeMap<Scope, Amount>,
+    /// What each queue has used lately.
+    spent: BTreeMap<QueueKey, Used>,
 }
 
 impl Usage {
@@ -64,6 +70,35 @@ impl Usage {
         } else {
             self.sums.insert(scope.clone(), amount);
         }
+    }
+
+    /// Counts what a queue has used lately, beside what it holds.
+    pub(super) fn spend(&mut self, queue: &QueueKey, used: Used) {
+        if let Some(before) = self.spent.get_mut(queue) {
+            *before = sum(*before, used);
+        } else {
+            self.spent.insert(queue.clone(), used);
+        }
+    }
+
+    /// How far a queue has had its turns: what it used lately and is about to use of what it holds
+    /// now, of that limit of which it takes most. Without a limit, vCPU count.
+    pub(super) fn turns(&self, queue: &QueueKey, limits: &Limits) -> u64 {
+        let held = self.of(&Scope::Queue(queue.clone()));
+        let held =
+            [u64::from(held.machines), held.cpu, held.memory >> 20, held.cost_micros_per_hour];
+        let spent = self.spent.get(queue).copied().unwrap_or_default();
+        let used = sum(spent, held.map(|amount| amount.saturating_mul(AHEAD_MILLIS)));
+        let most = [
+            limits.machines.map(u64::from),
+            limits.cpu.map(|cpu| u64::from(cpu.millis())),
+            limits.memory.map(|memory| memory.get() >> 20),
+            limits.cost_micros_per_hour,
+        ];
+        let parts = used.into_iter().zip(most);
+        let part =
+            |(used, most): (u64, Option<u64>)| Some(used.saturating_mul(1000) / most?.max(1));
+        parts.filter_map(part).max().unwrap_or(used[1])
     }
 
     pub(super) fn of(&self, scope: &Scope) -> Amount {

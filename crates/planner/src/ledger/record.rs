@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cooling, MOMENTS_MOST, REMEMBER_LEFT};
+use super::{Cooling, MOMENTS_MOST, REMEMBER_LEFT, used};
 use crate::{
     Adoption, Attempt, BackendName, CreateOutcome, Delete, Doom, Entry, Event, Failed, Failure,
     FailureClass, Finish, JobId, JobRow, JobState, Lease, Ledger, MachineName, Moment, Notice,
@@ -82,9 +82,7 @@ impl Ledger {
             Event::DeleteEnded { attempt, ok, at, .. } => {
                 self.with_attempt(job, attempt, |attempt| attempt.delete_ended(ok, at));
             }
-            Event::Gone { attempt, at, .. } => self.with_attempt(job, attempt, |attempt| {
-                attempt.gone_at = attempt.gone_at.or(Some(at));
-            }),
+            Event::Gone { attempt, at, .. } => self.gone(job, attempt, at),
         }
         if let Some(moment) = moment {
             self.with(job, |entry| entry.remember(moment));
@@ -173,6 +171,14 @@ impl Ledger {
         attempt.outcome = Outcome::Made { at: seen.at };
         entry.attempts.push(attempt);
         entry.attempts.sort_by_key(|attempt| attempt.number);
+    }
+
+    fn gone(&mut self, job: JobId, number: u32, at: Timestamp) {
+        let Some(entry) = self.entries.get_mut(&job) else { return };
+        let known = entry.attempts.iter_mut().find(|known| known.number == number);
+        let Some(attempt) = known.filter(|attempt| attempt.holds()) else { return };
+        attempt.gone_at = Some(at);
+        self.spent.entry(entry.queue.clone()).or_default().add(used(attempt, at), at);
     }
 
     fn forget(&mut self, job: JobId, at: Timestamp) {

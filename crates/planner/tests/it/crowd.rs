@@ -219,15 +219,6 @@ fn machine(
     name: MachineName,
     kind: u32,
 ) -> MachineSeen {
-    let end = || EndSeen {
-        at: ago(2),
-        cause: "the agent exited with 0".into(),
-        log_tail: "".into(),
-        cpu_millis_used: None,
-        peak_memory: None,
-        oom_killed: false,
-        deadline_reached: false,
-    };
     let phase = match kind {
         7 => Phase::Booting,
         8 => Phase::Ended,
@@ -246,8 +237,21 @@ fn machine(
         created_at: ago(110),
         connected_at: (kind != 7).then(|| ago(100)),
         deadline_at: NOW.plus(Duration::from_secs(3600)),
-        ended: (kind == 8).then(|| Arc::new(end())),
+        ended: (kind == 8).then(|| Arc::new(end(ago(2)))),
         note: None,
+    }
+}
+
+/// Of a machine whose agent left in peace.
+pub(crate) fn end(at: Timestamp) -> EndSeen {
+    EndSeen {
+        at,
+        cause: "the agent exited with 0".into(),
+        log_tail: "".into(),
+        cpu_millis_used: None,
+        peak_memory: None,
+        oom_killed: false,
+        deadline_reached: false,
     }
 }
 

@@ -10,6 +10,7 @@ mod cost;
 mod crowd;
 mod decide;
 mod event_log;
+mod fair_share;
 mod simulation;
 mod words;
 mod words_doom;

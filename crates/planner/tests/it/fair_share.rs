@@ -213,7 +213,7 @@ impl World {
                 backend.machines.remove(&(job, attempt));
                 ledger.record(Event::DeleteEnded { job, attempt, ok: true, at: now });
             }
-            Action::Finish { .. } | Action::Notify { .. } => {}
+            Action::Look { .. } | Action::Finish { .. } | Action::Notify { .. } => {}
         }
     }
 

@@ -65,6 +65,8 @@ pub struct Web {
 pub struct Options {
     pub settings: Settings,
     pub client: buildkite::Client,
+    /// With a token for it.
+    pub rest: Option<buildkite::RestClient>,
     pub backends: BTreeMap<BackendName, Arc<dyn Backend>>,
     pub journal: journal::Options,
     pub listener: TcpListener,

@@ -25,6 +25,7 @@ pub struct Observation {
     /// so that it is not asked about again at once; an end that is known stays.
     pub answers: BTreeMap<JobId, Answer>,
     pub backends: BTreeMap<BackendName, BackendSeen>,
+    pub rest: RestSeen,
     /// Job acquisition tokens that the executor holds; the secrets are not here.
     pub tokens: BTreeMap<JobId, TokenSeen>,
     /// Whether the journal takes writes; where it does not, nothing new is begun.
@@ -40,6 +41,15 @@ pub struct BuildkiteSeen {
     pub failing_since: Option<Timestamp>,
     /// When the last outage ended (at a start: the first contact). Timeouts count from here.
     pub reachable_since: Timestamp,
+}
+
+/// Buildkite's REST API, where we have a token for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestSeen {
+    /// When it may be called again (rates, and the back-off of failed calls).
+    pub not_before: Timestamp,
+    /// Why it does not let us in, once it has said so.
+    pub denied: Option<Arc<str>>,
 }
 
 /// One queue: its listing, read to its end (one that failed half way is not here), and when its

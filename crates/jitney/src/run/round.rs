@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use buildkite::wire::Scope;
 use planner::{
-    Action, CreateOutcome, Event, FinishOutcome, Plan, QueueSeen, Step, Timestamp, decide,
+    Action, CreateOutcome, Event, FinishOutcome, LossStep, Plan, QueueSeen, RetryOutcome, Step,
+    Timestamp, decide,
 };
 use uuid::Uuid;
 
@@ -68,6 +69,10 @@ impl State {
     fn prepare(&mut self, now: Timestamp) {
         self.executor.vault().drop_lapsed(now);
         self.seen.tokens.clone_from(self.executor.tokens());
+        let rest = self.executor.rest_wait();
+        if !rest.is_zero() {
+            self.seen.rest.not_before = now.plus(rest).max(self.seen.rest.not_before);
+        }
         for (key, seen) in &mut self.seen.queues {
             let Some(stack) = self.executor.stack(key) else { continue };
             let wait = |scope: Scope| stack.client.not_before(scope);
@@ -199,10 +204,17 @@ impl State {
                     self.perform(Step { intents: Vec::new(), action });
                 }
             }
+            Action::Retry { job } => {
+                let (outcome, failed) = (RetryOutcome::Unknown, None);
+                self.undo(&Outcome::Retried { job, outcome: outcome.clone(), failed });
+                let loss = LossStep::RetryEnded { outcome };
+                self.record(Event::Loss { job, loss, at });
+            }
             // Words can wait, or be lost.
             Action::Notify { .. } => {}
             action @ (Action::Ask { .. }
             | Action::Look { .. }
+            | Action::ReadRecord { .. }
             | Action::Mint { .. }
             | Action::Delete { .. }) => {
                 self.perform(Step { intents: Vec::new(), action });

@@ -9,6 +9,7 @@ mod calls;
 mod dice;
 mod faults;
 mod invariants;
+mod losses;
 mod mischief;
 mod run;
 mod scene;

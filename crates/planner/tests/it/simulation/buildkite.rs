@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use planner::{Candidate, JobId, JobRow, JobState, QueueKey, Request, Timestamp, Verdict};
 
+use super::losses::Fate;
+
 /// Who reserves: installations with one name share one stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stack {
@@ -42,6 +44,7 @@ pub(crate) struct Job {
     pub(crate) runs_for: Duration,
     /// Whether a stack's `finish` ended it.
     pub(crate) failed_by_us: bool,
+    pub(crate) fate: Fate,
 }
 
 impl Job {

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use planner::{
     Action, Answer, CreateOutcome, Event, Failure, FailureClass, FinishOutcome, JobId, JobState,
-    LookFailure, Outcome, QueueKey, Timestamp,
+    LookFailure, Outcome, QueueKey, Record, RetryOutcome, Timestamp,
 };
 
 use super::backends::Order;
 use super::buildkite::{Stack, Token};
 use super::faults::{Brings, Kind, Side};
+use super::losses::{record_read, retried};
 use super::shell::Shell;
 use super::world::{Happening, Sim};
 
@@ -25,6 +26,8 @@ pub(crate) enum Key {
     Create(JobId, u32),
     Delete(JobId, u32),
     Finish(JobId),
+    Record(JobId),
+    Retry(JobId),
     Notify(JobId, Timestamp),
 }
 
@@ -38,6 +41,8 @@ impl Key {
             | Self::Create(job, _)
             | Self::Delete(job, _)
             | Self::Finish(job)
+            | Self::Record(job)
+            | Self::Retry(job)
             | Self::Notify(job, _) => *job,
         }
     }
@@ -52,6 +57,8 @@ impl Key {
             | Self::Reserve(_)
             | Self::Mint(_)
             | Self::Finish(_)
+            | Self::Record(_)
+            | Self::Retry(_)
             | Self::Notify(..) => None,
         }
     }
@@ -66,6 +73,8 @@ pub(crate) fn keys_of(action: &Action) -> Vec<Key> {
         Action::Create(create) => vec![Key::Create(create.job, create.attempt)],
         Action::Delete { job, attempt, .. } => vec![Key::Delete(*job, *attempt)],
         Action::Finish { job, .. } => vec![Key::Finish(*job)],
+        Action::ReadRecord { job } => vec![Key::Record(*job)],
+        Action::Retry { job } => vec![Key::Retry(*job)],
         Action::Notify { job, at, .. } => vec![Key::Notify(*job, *at)],
     }
 }
@@ -81,13 +90,15 @@ pub(crate) fn without(action: &mut Action, left_out: &BTreeSet<JobId>) {
         | Action::Create(_)
         | Action::Delete { .. }
         | Action::Finish { .. }
+        | Action::ReadRecord { .. }
+        | Action::Retry { .. }
         | Action::Notify { .. } => {}
     }
 }
 
 /// What a call did where it arrived.
 #[derive(Clone, Debug)]
-enum Effect {
+pub(crate) enum Effect {
     States(Vec<(JobId, JobState)>),
     /// How a look failed, if it did.
     Looked(Option<LookFailure>),
@@ -106,6 +117,10 @@ enum Effect {
     Finished {
         taken: bool,
     },
+    Read(Record),
+    Retried(RetryOutcome),
+    /// The API token is refused.
+    NotLetIn,
     Noted,
 }
 
@@ -113,11 +128,11 @@ enum Effect {
 pub(crate) struct Call {
     pub(crate) shell: usize,
     life: u32,
-    epoch: u64,
+    pub(crate) epoch: u64,
     pub(crate) sent_at: Timestamp,
     pub(crate) action: Action,
     keys: Vec<Key>,
-    brings: Brings,
+    pub(crate) brings: Brings,
     effect: Option<Effect>,
     order: Option<Order>,
     /// Buildkite's last word on the job, when the call was decided.
@@ -167,6 +182,11 @@ impl Call {
         }
     }
 
+    /// What its caller hears of what it did.
+    pub(crate) fn heard(&self) -> Option<&Effect> {
+        self.effect.as_ref().filter(|_| self.brings == Brings::Word)
+    }
+
     pub(crate) fn keys(&self) -> &[Key] {
         &self.keys
     }
@@ -180,6 +200,8 @@ impl Call {
             | Action::Reserve { .. }
             | Action::Mint { .. }
             | Action::Finish { .. }
+            | Action::ReadRecord { .. }
+            | Action::Retry { .. }
             | Action::Notify { .. } => Side::Buildkite,
         }
     }
@@ -226,6 +248,12 @@ impl Sim<'_> {
                 self.tell(Some(job), || format!("the job is failed ({taken}): {detail}"));
                 Effect::Finished { taken }
             }
+            Action::ReadRecord { job } => {
+                self.record_of(job).map_or(Effect::NotLetIn, Effect::Read)
+            }
+            Action::Retry { job } => {
+                self.retry(&call, job).map_or(Effect::NotLetIn, Effect::Retried)
+            }
             Action::Notify { .. } => Effect::Noted,
         };
         call.effect = Some(effect);
@@ -245,15 +273,6 @@ impl Sim<'_> {
             states.push((*job, state));
         }
         Effect::States(states)
-    }
-
-    /// Of some jobs Buildkite never tells, of others it may not.
-    fn look(&mut self, job: JobId) -> Effect {
-        if self.strikes(Kind::Denied, 500) {
-            return Effect::Looked(Some(LookFailure::Refused));
-        }
-        let always = self.faults.has(Kind::AnswerOmits) && job.0.as_bytes()[0].is_multiple_of(8);
-        Effect::Looked(always.then_some(LookFailure::Failed))
     }
 
     fn reserve(&mut self, jobs: &[JobId], lease: Duration, epoch: u64) -> Effect {
@@ -367,6 +386,7 @@ impl Sim<'_> {
             Action::Reserve { queue, .. } => (queue, 1),
             Action::Mint { queue, .. } => (queue, 2),
             Action::Finish { queue, .. } => (queue, 3),
+            Action::ReadRecord { .. } | Action::Retry { .. } => return self.pace_rest(call),
             Action::Create(_) | Action::Delete { .. } | Action::Notify { .. } => return,
         };
         let shell = &mut self.shells[call.shell];
@@ -391,7 +411,7 @@ impl Sim<'_> {
     /// What the caller learns, as events for its ledger; answers and tokens go to what is seen.
     fn events_of(&mut self, call: &Call) -> Vec<Event> {
         let at = self.now;
-        let effect = call.effect.as_ref().filter(|_| call.brings == Brings::Word);
+        let effect = call.heard();
         match &call.action {
             Action::Create(create) => {
                 let outcome = made(call.brings, effect);
@@ -417,12 +437,7 @@ impl Sim<'_> {
                 Vec::new()
             }
             Action::Look { queue, job } => {
-                let failure = match (effect, call.brings) {
-                    (Some(Effect::Looked(failure)), _) => *failure,
-                    (_, Brings::TooMany) => Some(LookFailure::Unreachable),
-                    (_, _) => Some(LookFailure::Failed),
-                };
-                self.looked(call.shell, queue, *job, failure);
+                self.look_returned(call, queue, *job);
                 Vec::new()
             }
             Action::Reserve { lease, .. } => match effect {
@@ -438,6 +453,8 @@ impl Sim<'_> {
                 }
                 Some(_) | None => Vec::new(),
             },
+            Action::ReadRecord { job } => record_read(call, *job),
+            Action::Retry { job } => vec![retried(call, *job, at)],
             Action::Notify { .. } => Vec::new(),
         }
     }

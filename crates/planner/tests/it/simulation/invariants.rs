@@ -29,6 +29,8 @@ pub(crate) enum Promise {
     G8,
     /// Calls and rounds are bounded.
     Bounded,
+    /// Only lost jobs are retried, within the budget of their builds.
+    Retries,
     /// Nothing new is begun where it must not be: a full journal, a paused queue, a drain.
     Standstill,
     /// In calm everything comes to its end.
@@ -293,7 +295,7 @@ impl Sim<'_> {
         for key in call.keys() {
             let (span, most) = match key {
                 Key::Ask(_) => (Duration::from_secs(10), 25),
-                Key::Create(..) | Key::Look(_) => (MINUTE, 15),
+                Key::Create(..) | Key::Look(_) | Key::Record(_) | Key::Retry(_) => (MINUTE, 15),
                 Key::Delete(..) | Key::Finish(_) => (MINUTE, 20),
                 Key::Reserve(_) | Key::Mint(_) => (MINUTE, 40),
                 Key::Notify(job, _) => {

@@ -47,6 +47,8 @@ fn is_about(step: &Step, job: JobId) -> bool {
         Action::Delete { job: id, .. }
         | Action::Look { job: id, .. }
         | Action::Finish { job: id, .. }
+        | Action::ReadRecord { job: id }
+        | Action::Retry { job: id }
         | Action::Notify { job: id, .. } => *id == job,
     }
 }
@@ -167,6 +169,30 @@ fn forgetting_limits_breaks_g8() {
         decide(ledger, seen, &policy, now)
     });
     assert_eq!(promise, Promise::G8);
+}
+
+#[test]
+fn retrying_what_was_not_lost_is_caught() {
+    let promise =
+        caught(&[], |ledger, seen, policy, now| {
+            let mut plan = decide(ledger, seen, policy, now);
+            let done = ledger.entries().filter(|entry| entry.ended.is_some());
+            plan.steps.extend(done.map(|entry| Step {
+                intents: Vec::new(),
+                action: Action::Retry { job: entry.job },
+            }));
+            plan
+        });
+    assert_eq!(promise, Promise::Retries);
+}
+
+#[test]
+fn forgetting_the_budget_of_retries_is_caught() {
+    let promise = caught(&[Kind::DiesAfter, Kind::Vanishes], |ledger, seen, policy, now| {
+        let policy = Policy { retry_lost: Some(1_000), ..policy.clone() };
+        decide(ledger, seen, &policy, now)
+    });
+    assert_eq!(promise, Promise::Retries);
 }
 
 #[test]

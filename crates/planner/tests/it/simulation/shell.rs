@@ -330,6 +330,8 @@ impl Sim<'_> {
             | Action::Mint { .. }
             | Action::Delete { .. }
             | Action::Finish { .. }
+            | Action::ReadRecord { .. }
+            | Action::Retry { .. }
             | Action::Notify { .. } => None,
         };
         let call = Call::new(index, &self.shells[index], self.now, action, keys, order);

@@ -60,7 +60,7 @@ pub(crate) enum Input {
 pub(crate) struct Stack {
     pub client: StackClient,
     /// The key to list with, the default's sentinel resolved.
-    pub queue_key: String,
+    pub queue_key: Arc<str>,
     /// Whether Buildkite issues tokens for single jobs.
     pub issues_tokens: bool,
 }

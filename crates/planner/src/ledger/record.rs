@@ -307,6 +307,8 @@ impl Entry {
             attempt.memory = offer.memory;
             attempt.offer = Some(offer);
             attempt.dispatch = dispatch;
+            // Most jobs have one attempt: no room for four is made.
+            self.attempts.reserve_exact(1);
             self.attempts.push(attempt);
         }
         if let Some(attempt) = self.attempts.iter_mut().find(|known| known.number == number) {

@@ -57,6 +57,14 @@ async fn successor(world: &World, job: Uuid) -> Uuid {
     world.until("it is retried", |engine| engine.job(job)?.retried_in).await
 }
 
+/// The job that takes its place has run, and the developer knows.
+async fn runs_again(world: &World, job: Uuid) -> Uuid {
+    let by = successor(world, job).await;
+    assert!(world.ended(&[by]).await[0].outcome.is_success());
+    told(world, job, &by.to_string()).await;
+    by
+}
+
 async fn told(world: &World, job: Uuid, words: &str) {
     let says = |job: &Job| job.notifications.iter().any(|told| told.detail.contains(words));
     world.until("it is told", |engine| says(engine.job(job)?).then_some(())).await;
@@ -76,9 +84,7 @@ async fn a_lost_job_runs_again_and_both_jobs_know_of_each_other() {
     let program = world.start().await;
     let jobs = world.jobs(1);
     lose(&world, &program, &jobs).await;
-    let by = successor(&world, jobs[0]).await;
-    assert!(world.ended(&[by]).await[0].outcome.is_success());
-    told(&world, jobs[0], &by.to_string()).await;
+    let by = runs_again(&world, jobs[0]).await;
     program.at_rest().await;
     let history = program.history().await;
     assert_eq!(history[&jobs[0]].replaced_by, Some(JobId(by)));
@@ -101,9 +107,7 @@ async fn a_retry_whose_answer_was_lost_is_looked_up_and_not_repeated() {
     let program = world.start().await;
     let jobs = world.jobs(1);
     lose(&world, &program, &jobs).await;
-    let by = successor(&world, jobs[0]).await;
-    assert!(world.ended(&[by]).await[0].outcome.is_success());
-    told(&world, jobs[0], &by.to_string()).await;
+    let by = runs_again(&world, jobs[0]).await;
     assert_eq!(calls(&world, "PUT", RETRY), 1);
     assert!(calls(&world, "GET", RECORD) >= 2);
     program.stop().await;

@@ -295,9 +295,10 @@ impl Sim<'_> {
         for key in call.keys() {
             let (span, most) = match key {
                 Key::Ask(_) => (Duration::from_secs(10), 25),
-                Key::Create(..) | Key::Look(_) | Key::Record(_) | Key::Retry(_) => (MINUTE, 15),
+                Key::Create(..) | Key::Retry(_) => (MINUTE, 15),
                 Key::Delete(..) | Key::Finish(_) => (MINUTE, 20),
-                Key::Reserve(_) | Key::Mint(_) => (MINUTE, 40),
+                // Who starts anew has to look anew.
+                Key::Reserve(_) | Key::Mint(_) | Key::Look(_) | Key::Record(_) => (MINUTE, 40),
                 Key::Notify(job, _) => {
                     let count = self.watch.notices.entry(*job).or_default();
                     *count += 1;

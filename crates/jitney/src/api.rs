@@ -160,8 +160,11 @@ pub struct Counts {
     pub by_phase: BTreeMap<String, usize>,
     pub holds: BTreeMap<String, usize>,
     pub machines: BTreeMap<String, usize>,
-    /// What it may cost if we died now: price × time to the deadline, in millionths.
+    /// What it costs at most if we die now: price × time to the deadline, in millionths.
     pub worst_cost_micros: u64,
+    /// Machines that are not in that sum: after a lost journal nobody knows their price.
+    #[serde(default)]
+    pub unpriced_machines: u32,
     pub rounds: u64,
     pub taken: u64,
     pub forgotten: u64,

@@ -41,6 +41,13 @@ impl Clock {
         self.wall.plus(boottime().saturating_sub(self.since))
     }
 
+    /// The same clock, set forward where it does not show `at` yet: what was written down lies in the
+    /// past, though the wall clock was set back since.
+    #[must_use]
+    pub fn not_before(self, at: Timestamp) -> Self {
+        Self { wall: self.wall.plus(at.since(self.now())), ..self }
+    }
+
     /// How long until `at`; nothing where it has come.
     #[must_use]
     pub fn until(&self, at: Timestamp) -> Duration {
@@ -92,6 +99,17 @@ mod tests {
         let (first, second) = (clock.now(), clock.now());
         assert!(first >= wall && second >= first);
         assert!(second.since(wall) < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn goes_on_from_a_later_moment_and_never_back() {
+        let clock = Clock::starting_at(Timestamp::from_millis(1_000_000));
+        let hour = Duration::from_secs(3_600);
+        let later = clock.now().plus(hour);
+        assert!(clock.not_before(later).now() >= later);
+        assert!(clock.not_before(later).now().since(later) < Duration::from_secs(60));
+        let kept = clock.not_before(clock.now().minus(hour));
+        assert!(kept.now().since(clock.now()) < Duration::from_secs(60));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clock::Clock;
 use files::Lock;
 pub use history::{Closed, Phases};
-use store::{Broken, Store};
+use store::{Broken, Replayed, Store};
 use writer::{Request, Writer};
 
 /// Where the journal is, and how much it may hold.
@@ -62,6 +62,8 @@ pub enum Error {
 pub struct Opened {
     pub journal: Journal,
     pub ledger: Ledger,
+    /// When the newest event that made it was written, by the clock of that process.
+    pub written_at: Timestamp,
     /// The mark of this installation on its machines; made once, and never changed.
     pub instance: String,
     /// Where a corrupt journal was moved to.
@@ -104,7 +106,7 @@ impl Journal {
         files::make_folder(&options.path)?;
         let lock = Lock::take(&options.path)?;
         let instance = files::instance(&options.path)?;
-        let (store, ledger, moved_aside) = open_or_move(options, clock)?;
+        let (store, Replayed { ledger, written_at }, moved_aside) = open_or_move(options, clock)?;
         let (requests, inbox) = channel();
         let (told, full) = watch::channel(false);
         let writer = Writer::new(store, lock, options.keep, clock, told);
@@ -113,7 +115,7 @@ impl Journal {
             .spawn(move || writer.run(&inbox))
             .map_err(|error| unusable(&options.path, &error))?;
         let journal = Self { requests: Some(requests), full, thread: Some(thread) };
-        Ok(Opened { journal, ledger, instance, moved_aside })
+        Ok(Opened { journal, ledger, written_at, instance, moved_aside })
     }
 
     /// Writes one batch down. Resolves when it is in the file, or known not to be.
@@ -176,9 +178,9 @@ impl Drop for Journal {
 fn open_or_move(
     options: &Options,
     clock: Clock,
-) -> Result<(Store, Ledger, Option<PathBuf>), Error> {
+) -> Result<(Store, Replayed, Option<PathBuf>), Error> {
     match open_store(options) {
-        Ok((store, ledger)) => Ok((store, ledger, None)),
+        Ok((store, replayed)) => Ok((store, replayed, None)),
         Err(Broken::Other(error)) => Err(error),
         Err(Broken::Corrupt(words)) => {
             let moved = files::move_aside(&options.path, clock.now())?;
@@ -190,7 +192,7 @@ fn open_or_move(
                  and jobs that were reserved and had no machine yet wait for the rest of their lease"
             );
             match open_store(options) {
-                Ok((store, ledger)) => Ok((store, ledger, Some(moved))),
+                Ok((store, replayed)) => Ok((store, replayed, Some(moved))),
                 Err(Broken::Other(error)) => Err(error),
                 Err(Broken::Corrupt(words)) => {
                     Err(Error::Unusable { path: options.path.clone(), words })
@@ -200,10 +202,10 @@ fn open_or_move(
     }
 }
 
-fn open_store(options: &Options) -> Result<(Store, Ledger), Broken> {
+fn open_store(options: &Options) -> Result<(Store, Replayed), Broken> {
     let store = Store::open(&options.path, options.most_bytes)?;
-    let ledger = store.replay()?;
-    Ok((store, ledger))
+    let replayed = store.replay()?;
+    Ok((store, replayed))
 }
 
 fn unusable(path: &Path, error: &dyn std::fmt::Display) -> Error {

@@ -16,6 +16,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::clock::Clock;
+use crate::event_log::{self, EventLog};
 use crate::executor::{Executor, Stamp};
 use crate::input::{Input, Sender};
 use crate::journal::{self, Journal, Opened};
@@ -39,6 +41,8 @@ const STOP_NOTICES: Duration = Duration::from_secs(1);
 pub enum Error {
     #[error(transparent)]
     Journal(#[from] journal::Error),
+    #[error(transparent)]
+    EventLog(#[from] event_log::Error),
     #[error(
         "Buildkite does not know our token: {words}; give buildkite.token (or token_file) an agent token of the cluster"
     )]
@@ -69,10 +73,13 @@ pub enum Error {
 /// What cannot heal by itself, at the start or later.
 pub async fn run(options: Options) -> Result<(), Error> {
     let opened = Journal::open(&options.journal, options.clock)?;
+    let options = Options { clock: goes_on(options.clock, &opened), ..options };
+    let event_log = options.event_log.as_ref().map(EventLog::open).transpose()?;
     let shutdown = options.shutdown.clone();
     let (inbox, mut outlet) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
     let (mut state, mut reloads) = start(options, opened, &inbox, &mut tasks);
+    state.event_log = event_log;
     let mut full = state.journal.full();
     let mut earliest = Instant::now();
     let ended = loop {
@@ -111,6 +118,19 @@ pub async fn run(options: Options) -> Result<(), Error> {
     };
     stop(state, tasks, outlet).await;
     ended
+}
+
+/// Time does not go back for the ledger. Else, where the clock was set back since, everything that
+/// has to be looked at again after some moment would wait for that moment to come once more.
+fn goes_on(clock: Clock, opened: &Opened) -> Clock {
+    let ahead = opened.written_at.since(clock.now());
+    if !ahead.is_zero() {
+        tracing::warn!(
+            seconds = ahead.as_secs_f64(),
+            "the clock was set back since the journal was written; going on from its last moment"
+        );
+    }
+    clock.not_before(opened.written_at)
 }
 
 fn start(
@@ -200,6 +220,9 @@ async fn stop(mut state: State, tasks: JoinSet<()>, mut outlet: mpsc::UnboundedR
         }
     }
     state.write_down().await;
+    if let Some(log) = state.event_log.take() {
+        log.end(state.clock.now());
+    }
     state.executor.flush_notices(STOP_NOTICES).await;
     tracing::info!(
         jobs = state.ledger.entries().count(),

@@ -22,9 +22,8 @@ use std::time::Duration;
 
 use crate::job::Standing;
 use crate::{
-    Action, Alarm, Answer, BackendName, BackendSeen, BuildKey, Entry, Event, FailureClass, Hold,
-    JobId, Ledger, Observation, Plan, Policy, QueueKey, QueuePolicy, QueueSeen, Reason, Step,
-    Timestamp,
+    Action, Alarm, Answer, BackendName, BackendSeen, BuildKey, Event, FailureClass, Hold, JobId,
+    Ledger, Observation, Plan, Policy, QueueKey, QueuePolicy, QueueSeen, Reason, Step, Timestamp,
 };
 use alongside::Alongside;
 use calls::Calls;
@@ -144,11 +143,5 @@ impl<'a> Round<'a> {
         let fresh = self.now.since(answer.asked_at) <= self.policy.margins.fresh;
         let known = !matches!(standing, Standing::Unknown);
         (fresh && known && answer.asked_at >= after).then_some((standing, answer))
-    }
-
-    /// How long a job of this queue may take from the create to the agent's getting it.
-    fn start_timeout(&self, entry: &Entry) -> Duration {
-        const UNKNOWN_QUEUE: Duration = Duration::from_secs(300);
-        self.queue_policy(&entry.queue).map_or(UNKNOWN_QUEUE, |queue| queue.start_timeout)
     }
 }

@@ -24,14 +24,15 @@ pub struct JobRow {
 }
 
 /// A row with our verdict, made once when the row (or the policy) is new.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     pub row: Arc<JobRow>,
     pub verdict: Verdict,
 }
 
 /// Whether a job is for us.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It is, and this is what it asks for.
     Ours(Arc<Request>),

@@ -24,10 +24,11 @@ const MOMENTS_MOST: usize = 48;
 const REMEMBER_LEFT: Duration = Duration::from_secs(300);
 
 /// All jobs in our hands, and what we remember beyond single jobs.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
     pub(crate) entries: BTreeMap<JobId, Entry>,
     /// Backends that failed lately for a reason that time may heal.
+    #[serde(with = "crate::pairs")]
     pub(crate) cooling: BTreeMap<(BackendName, Arc<str>), Cooling>,
     /// What developers of jobs that are not in our hands yet were told.
     pub(crate) told: BTreeMap<JobId, Told>,
@@ -40,7 +41,7 @@ pub struct Ledger {
 }
 
 /// One job in our hands.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub job: JobId,
     pub queue: QueueKey,
@@ -50,6 +51,8 @@ pub struct Entry {
     pub request: Option<Arc<Request>>,
     pub taken_at: Timestamp,
     pub lease: Option<Lease>,
+    /// Until when Buildkite last reserved the job for us, also where it refused to extend that.
+    pub leased_until: Timestamp,
     /// When Buildkite last refused to reserve the job for us: the request's start.
     pub refused_at: Option<Timestamp>,
     /// When Buildkite last gave no token, because it did not see the job as reserved by us.
@@ -76,14 +79,14 @@ pub struct Entry {
     pub moments: Vec<Moment>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub sent_at: Timestamp,
     pub until: Timestamp,
 }
 
 /// The n-th machine for a job.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
     pub number: u32,
     pub name: MachineName,
@@ -113,7 +116,8 @@ pub struct Attempt {
     pub gone_at: Option<Timestamp>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Asked for (or about to be), no word yet.
     Asked { at: Timestamp },
@@ -126,14 +130,15 @@ pub enum Outcome {
     NotMade { at: Timestamp },
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failed {
     pub failure: Failure,
     pub at: Timestamp,
     pub charged: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Delete {
     #[default]
     No,
@@ -151,7 +156,8 @@ pub enum Delete {
 }
 
 /// Whether the job's failure has been told to Buildkite.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Finish {
     #[default]
     No,
@@ -179,7 +185,7 @@ pub enum Doom {
 }
 
 /// What a developer was told so far.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Told {
     pub count: u32,
     pub last: Option<(Notice, Timestamp)>,
@@ -201,7 +207,7 @@ pub struct Moment {
 }
 
 /// A backend's place that is left alone for a while.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cooling {
     pub failure: Failure,
     /// When it failed.

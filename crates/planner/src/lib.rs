@@ -5,6 +5,7 @@
 mod assess;
 mod decide;
 mod event;
+mod event_log;
 mod ids;
 mod job;
 mod ledger;
@@ -12,15 +13,21 @@ mod loss;
 mod observe;
 mod offer;
 mod origin;
+mod pairs;
 mod plan;
 mod policy;
 mod shape;
 mod time;
 mod words;
+mod worst_cost;
 
 pub use assess::{Explained, Refusal, Subject, assess, assess_with, explain_offers};
 pub use decide::decide;
 pub use event::{Adoption, CreateOutcome, Event, Failure, FailureClass, FinishOutcome};
+pub use event_log::{
+    BackendChange, Decided, HoldsChange, LOG_VERSION, LogLine, LogStart, MapChange,
+    ObservationChange, Player, QueueChange, Recorded, Recorder, Unready,
+};
 pub use ids::{BackendName, JobId, MachineName, QueueKey};
 pub use job::{Candidate, Foreign, Invalid, JobRow, JobState, Request, Verdict};
 pub use ledger::{
@@ -46,3 +53,4 @@ pub use shape::{
     parse_duration, parse_rate, parse_size, spell_duration, spell_size,
 };
 pub use time::Timestamp;
+pub use worst_cost::{WorstCost, worst_cost};

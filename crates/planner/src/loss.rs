@@ -98,7 +98,7 @@ pub enum NotRetried {
 }
 
 /// How far it is with a job whose machine was lost under it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     pub noticed_at: Timestamp,
     /// What Buildkite last said of it, and when it was asked.
@@ -110,7 +110,7 @@ pub struct Loss {
     pub successor: Option<JobId>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Retry {
     #[default]
     No,
@@ -126,9 +126,10 @@ pub enum Retry {
 }
 
 /// What outlives the jobs that it is about.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Retries {
     /// The lost jobs of each build that Buildkite was asked to retry.
+    #[serde(with = "crate::pairs")]
     asked: BTreeMap<BuildKey, BTreeMap<JobId, Timestamp>>,
     /// By the job that takes another's place.
     predecessors: BTreeMap<JobId, (JobId, Timestamp)>,

@@ -11,28 +11,34 @@ use crate::{
     Timestamp,
 };
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Facts that this round established: recorded and journaled, nothing is done for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<Event>,
     /// What to do, in order; what is in flight already is dropped by the executor, with its intents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
     /// Every job of ours that waits, with its reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub holds: BTreeMap<JobId, Hold>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<Alarm>,
     /// When to look again even if nothing changes.
     pub wake_at: Option<Timestamp>,
 }
 
 /// An action, and what is to be in the journal before it is taken.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub intents: Vec<Event>,
     pub action: Action,
 }
 
 /// So specific that whoever carries it out has nothing left to decide.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
     /// Ask Buildkite for the states of exactly these jobs.
     Ask {
@@ -85,7 +91,7 @@ pub enum Action {
     },
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Create {
     pub job: JobId,
     pub attempt: u32,

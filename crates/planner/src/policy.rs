@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendName, Bytes, Cpu, QueueKey, Spot};
+use crate::{BackendName, Bytes, Cpu, QueueKey, Shape, Spot};
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
     /// Our mark on machines.
     pub name: Arc<str>,
@@ -25,7 +25,21 @@ pub struct Policy {
     pub margins: Margins,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+impl Policy {
+    /// How long a job of this queue may take from the create to the agent's getting it.
+    pub(crate) fn start_timeout(&self, queue: &QueueKey) -> Duration {
+        const UNKNOWN_QUEUE: Duration = Duration::from_secs(300);
+        self.queues.get(queue).map_or(UNKNOWN_QUEUE, |queue| queue.start_timeout)
+    }
+
+    /// After how long a machine of this shape ends by itself, from its create on.
+    pub(crate) fn lifetime(&self, queue: &QueueKey, shape: &Shape) -> Duration {
+        let start_timeout = self.start_timeout(queue);
+        shape.time.saturating_add(start_timeout).saturating_add(self.margins.grace)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueuePolicy {
     /// In order of preference at equal price.
     pub backends: Vec<BackendName>,
@@ -47,7 +61,8 @@ pub struct QueuePolicy {
     pub limits: Limits,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum UnknownTags {
     /// The job is somebody else's.
     #[default]
@@ -60,7 +75,7 @@ pub enum UnknownTags {
 pub type SpotPolicy = Spot;
 
 /// A partial shape: defaults of a queue, or the largest that it allows.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Shapes {
     pub cpu: Option<Cpu>,
     pub memory: Option<Bytes>,
@@ -72,7 +87,8 @@ pub struct Shapes {
 }
 
 /// A text with `*` for any run of characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Glob(Arc<str>);
 
 impl Glob {
@@ -107,7 +123,7 @@ impl Glob {
 }
 
 /// A policy: the administrator's word over the job's, for the jobs that it matches.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
     pub pipeline: Option<Glob>,
     pub branch: Option<Glob>,
@@ -125,7 +141,7 @@ pub struct Rule {
 }
 
 /// None: no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     pub machines: Option<u32>,
     pub cpu: Option<Cpu>,
@@ -134,7 +150,7 @@ pub struct Limits {
     pub cost_micros_per_hour: Option<u64>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendPolicy {
     pub kind: BackendKind,
     pub limits: Limits,
@@ -190,7 +206,7 @@ impl fmt::Display for Arch {
 }
 
 /// The times that the core reckons with. One place, so that tests and the simulation can shorten them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Margins {
     /// Added to `start_timeout` for the lease and the token.
     pub lease: Duration,

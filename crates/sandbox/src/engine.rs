@@ -5,8 +5,12 @@ pub(crate) mod access;
 mod agents;
 mod build;
 mod environment;
+mod facts;
+mod form;
 mod ids;
+mod insert;
 mod job;
+mod lines;
 mod log;
 mod organization;
 mod people;
@@ -31,7 +35,10 @@ use uuid::Uuid;
 
 pub use access::{ApiToken, NewApiToken, SCOPES};
 pub use agents::{Acquired, Agent, Connection, NewAgent, Registered};
-pub use build::{Author, Build, BuildState, NewBuild, PullRequest, Step, StepState};
+pub use build::{
+    Author, Build, BuildState, Group, NewBuild, Omitted, PullRequest, Step, StepState,
+};
+pub use form::{Answers, BlockedState, Choice, Entry, Field, Form};
 pub use job::{Actor, Event, EventKind, Job, Outcome, Reservation, State, Told};
 pub use log::Log;
 pub use organization::{Cluster, Credential, Queue};
@@ -41,9 +48,11 @@ pub use records::{
 };
 pub use run::AgentFinish;
 pub use settings::{Checkout, ClusterSettings, Settings, Timing};
+pub use settle::BlockedStep;
 pub use stacks::{Page, PageRequest, Stack};
 pub use steps::{
-    Command, Concurrency, Dependency, ExitMatch, NewStep, Parallel, RetryRule, SoftFail, StepKind,
+    Command, Concurrency, ConcurrencyMethod, Dependency, ExitMatch, Filter, NewGroup, NewStep,
+    Only, Parallel, RetryRule, SoftFail, StepKind,
 };
 
 /// Why a call was not done, by the answer that it gets.
@@ -94,7 +103,7 @@ pub struct Engine {
     artifacts: HashMap<Uuid, Artifact>,
     batches: HashMap<String, Vec<Uuid>>,
     artifact_bytes: usize,
-    groups: BTreeMap<String, run::Group>,
+    lines: BTreeMap<String, lines::Line>,
     due: BinaryHeap<Reverse<(Timestamp, u64, timers::Due)>>,
     hooks: Vec<Hook>,
     sequence: u64,
@@ -133,7 +142,7 @@ impl Engine {
             artifacts: HashMap::new(),
             batches: HashMap::new(),
             artifact_bytes: 0,
-            groups: BTreeMap::new(),
+            lines: BTreeMap::new(),
             due: BinaryHeap::new(),
             hooks: Vec::new(),
             sequence: 0,

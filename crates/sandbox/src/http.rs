@@ -78,6 +78,7 @@ fn job_routes() -> Router<Arc<Shared>> {
         .route("/v3/jobs/{id}/finish", put(jobs::finish))
         .route("/v3/jobs/{id}/header_times", post(jobs::header_times))
         .route("/v3/jobs/{id}/pipelines", post(jobs::upload_pipeline))
+        .route("/v3/jobs/{id}/secrets", get(jobs::secret))
         .route("/v3/jobs/{id}/data/{call}", post(records::data_of_job))
         .route("/v3/builds/{id}/data/{call}", post(records::data_of_build))
         .route("/v3/jobs/{id}/annotations", post(records::annotate))

@@ -25,7 +25,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run: watch the queues, make a machine for each job, remove it when the job ends
-    Run,
+    Run(Run),
     /// Run a real pipeline on this machine, against a Buildkite of our own; no account needed
     Demo(Demo),
     /// Write a first configuration, by asking or by flags
@@ -42,6 +42,8 @@ pub(super) enum Command {
     CheckConfig(CheckConfig),
     /// Show what would be made where for some tags, or for each step of a pipeline
     Plan(Plan),
+    /// Take the decisions of an event log again, and say whether they are the same
+    Replay(Replay),
     /// Serve a Buildkite of our own, for rehearsals: real agents run jobs against it
     Sandbox(Sandbox),
     /// Print a completion script for a shell
@@ -55,6 +57,13 @@ pub(super) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    /// Write down what every round sees and decides, for `jitney replay`; at most 1 GiB
+    #[arg(long, value_name = "FILE", env = "JITNEY_EVENT_LOG")]
+    pub(super) event_log: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -141,6 +150,30 @@ pub(super) struct Plan {
     /// Who wrote the commit or made the build, a name or an address, for policies that ask
     #[arg(long, value_name = "NAME")]
     pub(super) author: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+With --config every round is decided under that configuration instead of its own, up to the first
+one that comes out otherwise.
+
+Examples:
+  jitney replay events.jsonl
+  jitney replay events.jsonl --job 0199a3c0
+  jitney replay events.jsonl --config other.yaml")]
+pub(super) struct Replay {
+    /// What `jitney run --event-log` wrote
+    #[arg(value_name = "LOG")]
+    pub(super) log: PathBuf,
+    /// Show what was seen and decided in this round, by its number, or in those of a dispatch id
+    #[arg(long, value_name = "ROUND", conflicts_with = "job")]
+    pub(super) round: Option<String>,
+    /// Show all that was seen and decided about this job: its id, or the beginning of it
+    #[arg(long, value_name = "JOB")]
+    pub(super) job: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

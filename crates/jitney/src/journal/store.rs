@@ -60,6 +60,13 @@ pub(super) enum Broken {
     Other(Error),
 }
 
+/// What a journal's events make, and when the newest of them was written.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    pub ledger: Ledger,
+    pub written_at: Timestamp,
+}
+
 #[derive(Debug)]
 pub(super) struct Store {
     connection: Connection,
@@ -111,13 +118,13 @@ impl Store {
             .map_err(broken)
     }
 
-    /// The ledger that the events make.
-    pub(super) fn replay(&self) -> Result<Ledger, Broken> {
+    /// What the events make.
+    pub(super) fn replay(&self) -> Result<Replayed, Broken> {
         let broken = |error: rusqlite::Error| classify(&self.path, &error);
-        let mut ledger = Ledger::default();
+        let mut replayed = Replayed::default();
         // What outlives its job first: a job that was taken since finds it.
         for table in ["lasting", "events"] {
-            let select = format!("SELECT seq, body FROM {table} ORDER BY seq");
+            let select = format!("SELECT seq, body, at FROM {table} ORDER BY seq");
             let mut select = self.connection.prepare(&select).map_err(broken)?;
             let mut rows = select.query([]).map_err(broken)?;
             while let Some(row) = rows.next().map_err(broken)? {
@@ -125,10 +132,13 @@ impl Store {
                 let body: String = row.get(1).map_err(broken)?;
                 let event: Event = serde_json::from_str(&body)
                     .map_err(|error| Broken::Corrupt(format!("{table} {seq}: {error}")))?;
-                ledger.record(event);
+                replayed.ledger.record(event);
+                let at: i64 = row.get(2).map_err(broken)?;
+                let at = Timestamp::from_millis(u64::try_from(at).unwrap_or_default());
+                replayed.written_at = replayed.written_at.max(at);
             }
         }
-        Ok(ledger)
+        Ok(replayed)
     }
 
     /// All batches in one commit, or none of them.

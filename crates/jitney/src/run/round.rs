@@ -7,7 +7,7 @@ use std::time::Duration;
 use buildkite::wire::Scope;
 use planner::{
     Action, CreateOutcome, Event, FinishOutcome, LossStep, Plan, QueueSeen, RetryOutcome, Step,
-    Timestamp, decide,
+    Timestamp, WorstCost, decide,
 };
 use uuid::Uuid;
 
@@ -31,6 +31,9 @@ impl State {
             self.prepare(now);
             let policy = self.policy();
             let mut plan = decide(&self.ledger, &self.seen, &policy, now);
+            if let Some(log) = &mut self.event_log {
+                log.decided(&self.ledger, &self.seen, &policy, now, &plan);
+            }
             let again = !plan.facts.is_empty();
             for fact in std::mem::take(&mut plan.facts) {
                 self.record(fact);
@@ -69,6 +72,9 @@ impl State {
     fn prepare(&mut self, now: Timestamp) {
         self.executor.vault().drop_lapsed(now);
         self.seen.tokens.clone_from(self.executor.tokens());
+        for seen in self.seen.backends.values_mut() {
+            seen.first_listed_at = seen.first_listed_at.or(seen.listed_at);
+        }
         let rest = self.executor.rest_wait();
         if !rest.is_zero() {
             self.seen.rest.not_before = now.plus(rest).max(self.seen.rest.not_before);
@@ -132,8 +138,12 @@ impl State {
     fn tell_ready(&mut self) {
         if !self.ready && self.missing().is_empty() {
             self.ready = true;
-            let worst_cost_micros = self.worst_cost();
-            tracing::info!(worst_cost_micros, "ready: every queue and every backend is listed");
+            let WorstCost { micros: worst_cost_micros, unpriced } = self.worst_cost();
+            tracing::info!(
+                worst_cost_micros,
+                unpriced,
+                "ready: every queue and every backend is listed"
+            );
         }
     }
 
@@ -210,13 +220,13 @@ impl State {
                 let loss = LossStep::RetryEnded { outcome };
                 self.record(Event::Loss { job, loss, at });
             }
-            // Words can wait, or be lost.
-            Action::Notify { .. } => {}
+            // A word that is said twice, after a crash, does less harm than one that is not said.
             action @ (Action::Ask { .. }
             | Action::Look { .. }
             | Action::ReadRecord { .. }
             | Action::Mint { .. }
-            | Action::Delete { .. }) => {
+            | Action::Delete { .. }
+            | Action::Notify { .. }) => {
                 self.perform(Step { intents: Vec::new(), action });
             }
         }

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use planner::{Alarm, Attempt, BackendName, BackendSeen, Entry, JobId, Outcome, Verdict};
+use planner::{
+    Alarm, BackendName, BackendSeen, Entry, JobId, Outcome, Verdict, WorstCost, worst_cost,
+};
 
 use super::state::{Held, State};
 use crate::api::{self, JobPhase, Snapshot};
 use crate::journal::Phases;
-
-const MILLIS_PER_HOUR: u128 = 3_600_000;
 
 impl State {
     /// What is not there yet that serving everything takes.
@@ -204,13 +204,15 @@ impl State {
             counts.iter().map(|(call, count)| ((*call).to_owned(), *count)).collect()
         };
         let machines = self.seen.backends.iter();
+        let worst_cost = self.worst_cost();
         api::Counts {
             by_phase,
             holds,
             machines: machines
                 .map(|(name, seen)| (name.to_string(), seen.machines.len()))
                 .collect(),
-            worst_cost_micros: self.worst_cost(),
+            worst_cost_micros: worst_cost.micros,
+            unpriced_machines: worst_cost.unpriced,
             rounds: self.counts.rounds,
             taken: self.counts.taken,
             forgotten: self.counts.forgotten,
@@ -219,27 +221,9 @@ impl State {
         }
     }
 
-    /// What all live machines cost until their own deadlines, if nobody removed them before.
-    pub(super) fn worst_cost(&self) -> u64 {
-        let now = self.clock.now();
-        let cost = |entry: &Entry, attempt: &Attempt| -> Option<u128> {
-            let price = u128::from(attempt.offer.as_ref()?.price_micros_per_hour);
-            let machine = self
-                .seen
-                .backends
-                .get(&attempt.backend)?
-                .machines
-                .get(&(entry.job, attempt.number))?;
-            Some(price * machine.deadline_at.since(now).as_millis() / MILLIS_PER_HOUR)
-        };
-        let costs = self.ledger.entries().flat_map(|entry| {
-            entry
-                .attempts
-                .iter()
-                .filter(|attempt| attempt.holds())
-                .filter_map(move |attempt| cost(entry, attempt))
-        });
-        u64::try_from(costs.sum::<u128>()).unwrap_or(u64::MAX)
+    /// What a crash at this moment would cost at worst.
+    pub(super) fn worst_cost(&self) -> WorstCost {
+        worst_cost(&self.ledger, &self.seen, &self.policy(), self.clock.now())
     }
 }
 

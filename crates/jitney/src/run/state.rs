@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use super::Error;
 use crate::clock::Clock;
+use crate::event_log::EventLog;
 use crate::executor::Executor;
 use crate::journal::{Batch, Closed, Journal, Kept, Opened};
 use crate::settings::Settings;
@@ -27,6 +28,7 @@ pub(crate) struct State {
     pub seen: Observation,
     pub executor: Executor,
     pub journal: Journal,
+    pub event_log: Option<EventLog>,
     /// Something has changed that a round should look at.
     pub dirty: bool,
     pub fatal: Option<Error>,
@@ -114,6 +116,7 @@ impl State {
             seen,
             executor,
             journal: opened.journal,
+            event_log: None,
             dirty: true,
             fatal: None,
             wake: None,
@@ -185,6 +188,9 @@ impl State {
             }
             self.seen.answers.remove(&job);
             self.executor.vault().drop_job(job);
+        }
+        if let Some(log) = &mut self.event_log {
+            log.record(&event);
         }
         self.ledger.record(event.clone());
         self.unwritten.push(event);

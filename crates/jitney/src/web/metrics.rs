@@ -40,13 +40,15 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
     }
     text.counter("jitney_rounds_total", "Rounds of decisions.");
     text.sample("jitney_rounds_total", &[], counts.rounds);
-    text.gauge("jitney_worst_cost", "What live machines cost if nobody removed them any more.");
+    text.gauge("jitney_worst_cost", "What a crash costs at most.");
     let cost = format!(
         "{}.{:06}",
         counts.worst_cost_micros / 1_000_000,
         counts.worst_cost_micros % 1_000_000
     );
     text.sample("jitney_worst_cost", &[], cost);
+    text.gauge("jitney_unpriced_machines", "Machines that are not in the worst cost.");
+    text.sample("jitney_unpriced_machines", &[], counts.unpriced_machines);
     text.gauge("jitney_alarms", "What an operator has to look at.");
     text.sample("jitney_alarms", &[], snapshot.alarms.len());
     for (name, help, state) in [

@@ -12,6 +12,7 @@ mod config_init;
 mod config_reload;
 mod config_whole;
 mod demo;
+mod event_log;
 mod rules;
 mod rules_links;
 mod shell_crash;

@@ -87,6 +87,7 @@ async fn what_was_written_is_read_back_and_what_is_done_moves_into_history() {
     assert_eq!(jobs, [one]);
     assert_eq!(second.instance, first.instance);
     assert_eq!(second.moved_aside, None);
+    assert_eq!((first.written_at, second.written_at), (at(0), at(3)));
     assert_eq!(second.journal.history(two).await, Some(closed(two, now)));
     assert_eq!(second.journal.history(one).await, None);
     assert_eq!(second.journal.recent(10).await.len(), 1);

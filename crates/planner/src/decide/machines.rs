@@ -55,6 +55,10 @@ impl Round<'_> {
     /// The listing does not show the machine. It may be behind its time.
     fn absent(&mut self, entry: &Entry, attempt: &Attempt, listed_at: Timestamp) {
         let lag = self.listing_lag(&attempt.backend);
+        // What an earlier process knew may be later than it says: the clock may have been set since.
+        if listed_at < self.seen.started_at.plus(lag) {
+            return;
+        }
         let gone = match (&attempt.delete, &attempt.outcome) {
             // A listing that is behind may show the time before the machine was made.
             (Delete::Confirmed { at }, Outcome::Made { at: made_at }) => {
@@ -161,7 +165,7 @@ impl Round<'_> {
         if self.seen.buildkite.failing_since.is_some() {
             return;
         }
-        let timeout = self.start_timeout(entry);
+        let timeout = self.policy.start_timeout(&entry.queue);
         let from = made_at.max(self.seen.buildkite.reachable_since);
         let time_up = from.plus(timeout);
         if !self.due(time_up) || self.word_or_ask(entry, time_up) != Some(Standing::Open) {

@@ -72,19 +72,17 @@ impl Round<'_> {
                 }
             }
             Outcome::Asked { at } => {
-                if self.due(at.plus(CALL_LOST)) {
-                    self.repeat(entry, attempt);
-                }
-                Reason::Creating { backend }
+                let lost = self.due(at.plus(CALL_LOST));
+                let kept = if lost { self.repeat(entry, attempt) } else { None };
+                kept.unwrap_or(Reason::Creating { backend })
             }
             Outcome::Again { not_before, failure } => {
-                if self.due(*not_before) {
-                    self.repeat(entry, attempt);
-                }
-                match failure.clone() {
+                let due = self.due(*not_before);
+                let kept = if due { self.repeat(entry, attempt) } else { None };
+                kept.unwrap_or_else(|| match failure.clone() {
                     Some(failure) => Reason::CoolingDown { backend, failure, until: *not_before },
                     None => Reason::Creating { backend },
-                }
+                })
             }
             Outcome::NotMade { .. } => Reason::Removing { backend },
         };
@@ -92,12 +90,17 @@ impl Round<'_> {
         self.hold(entry.job, &entry.queue, reason, None);
     }
 
-    /// Sends the very same request again.
-    fn repeat(&mut self, entry: &Entry, attempt: &Attempt) {
-        let (Some(request), Some(offer)) = (&entry.request, &attempt.offer) else { return };
-        if self.standstill(&entry.queue).is_none() && self.room.take_create(&offer.backend) {
-            self.create(entry, request, offer, attempt.number);
+    /// Sends the very same request again, or says what keeps it back.
+    fn repeat(&mut self, entry: &Entry, attempt: &Attempt) -> Option<Reason> {
+        let (Some(request), Some(offer)) = (&entry.request, &attempt.offer) else { return None };
+        if let Some(reason) = self.standstill(&entry.queue) {
+            return Some(reason);
         }
+        if !self.room.take_create(&offer.backend) {
+            return Some(Reason::CreateRate { backend: offer.backend.clone() });
+        }
+        self.create(entry, request, offer, attempt.number);
+        None
     }
 
     /// Keeps what is ours while we work on it: from a third of the lease on, and together with
@@ -126,6 +129,12 @@ impl Round<'_> {
         self.reserve(&entry.queue, entry.job, at, at);
     }
 
+    /// Whether the job was refused, and no machine nor reservation of ours is left. To extend what
+    /// we have may be refused too: until its end nobody else can work on the job.
+    fn is_taken_from_us(&mut self, entry: &Entry) -> bool {
+        entry.refused_at.is_some() && entry.attempts.is_empty() && self.due(entry.leased_until)
+    }
+
     fn doomed(&self, entry: &Entry) -> Option<Doom> {
         let Failed { failure, .. } = entry.last_failure.as_ref()?;
         if failure.class == FailureClass::Rejected {
@@ -144,7 +153,7 @@ impl Round<'_> {
     fn fail(&mut self, entry: &Entry, doom: &Doom) {
         self.hold(entry.job, &entry.queue, Reason::Failing, None);
         if entry.lease.is_none_or(|lease| lease.until <= self.now) {
-            if entry.refused_at.is_some() && entry.attempts.is_empty() {
+            if self.is_taken_from_us(entry) {
                 return self.part(entry, "somebody else has the job");
             }
             return self.reserve_anew(entry);
@@ -187,7 +196,7 @@ impl Round<'_> {
         let Some(request) = &entry.request else {
             return self.hold(entry.job, &entry.queue, Reason::LeaseLapsing, None);
         };
-        if entry.refused_at.is_some() && entry.attempts.is_empty() {
+        if self.is_taken_from_us(entry) {
             return self.part(entry, "somebody else has the job");
         }
         let offer = self.place(&entry.queue, request).cloned();
@@ -248,7 +257,7 @@ impl Round<'_> {
 
     /// One create, when its lease and its token are long enough for an agent to come of it.
     fn create(&mut self, entry: &Entry, request: &Request, offer: &Offer, attempt: u32) {
-        let start_timeout = self.start_timeout(entry);
+        let start_timeout = self.policy.start_timeout(&entry.queue);
         let needed = self.long_enough(start_timeout);
         if entry.lease.is_none_or(|lease| lease.until < needed) {
             return match entry.lease {
@@ -270,11 +279,7 @@ impl Round<'_> {
             dispatch: self.seen.dispatch.clone(),
             at: self.now,
         };
-        let deadline = request
-            .shape
-            .time
-            .saturating_add(start_timeout)
-            .saturating_add(self.policy.margins.grace);
+        let deadline = self.policy.lifetime(&entry.queue, &request.shape);
         let create = Create {
             job: entry.job,
             attempt,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Round;
 use super::alongside::Alongside;
-use crate::{Adoption, Alarm, BackendName, Entry, Event, MachineSeen, Timestamp};
+use crate::{Adoption, Alarm, BackendName, BackendSeen, Entry, Event, MachineSeen, Timestamp};
 
 impl Round<'_> {
     pub(super) fn strays(&mut self) {
@@ -15,11 +15,43 @@ impl Round<'_> {
             let mut entries = Alongside::of(&self.ledger.entries);
             for machine in backend.machines.values() {
                 let entry = entries.get(&machine.job);
-                if machine.instance != seen.instance && machine.created_at > seen.started_at {
+                let unknown = self.unknown(name, machine, entry, listed_at);
+                if self.is_strangers(name, backend, machine, entry, unknown) {
                     self.stranger(machine);
-                } else if self.unknown(name, machine, entry, listed_at) {
+                } else if unknown {
                     self.adopt(name, machine);
                 }
+            }
+        }
+    }
+
+    /// Whether another installation made the machine while we were running. What we first saw when
+    /// we began to look was there before us; its own time of birth is told by another clock, and
+    /// serves only where we asked for the very same machine.
+    fn is_strangers(
+        &self,
+        name: &BackendName,
+        backend: &BackendSeen,
+        machine: &MachineSeen,
+        entry: Option<&Entry>,
+        unknown: bool,
+    ) -> bool {
+        if machine.instance == self.seen.instance {
+            return false;
+        }
+        let known = entry.and_then(|entry| {
+            entry.attempts.iter().find(|attempt| attempt.number == machine.attempt)
+        });
+        match known {
+            Some(attempt) if !unknown => {
+                attempt.offer.is_some() && machine.created_at > self.seen.started_at
+            }
+            Some(_) | None => {
+                let later = |first: Timestamp| {
+                    let settled = first.plus(self.listing_lag(name));
+                    backend.listed_at.is_some_and(|at| at > first && at >= settled)
+                };
+                unknown && backend.first_listed_at.is_some_and(later)
             }
         }
     }
@@ -59,6 +91,7 @@ impl Round<'_> {
 
     fn adopt(&mut self, backend: &BackendName, machine: &MachineSeen) {
         let at = self.now;
+        self.room.found(backend, machine);
         self.fact(Event::Adopted(Adoption {
             job: machine.job,
             attempt: machine.attempt,

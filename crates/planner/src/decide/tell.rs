@@ -38,7 +38,9 @@ impl Round<'_> {
     /// Tells of a machine that ended under its job, where the job's own log cannot say why.
     pub(super) fn tell_cut_short(&mut self, entry: &Entry, attempt: &Attempt) {
         let (Some(end), Some(seen_at)) = (&attempt.ended, attempt.end_seen_at) else { return };
-        if !had_agent(entry) {
+        // The next machine is made when no agent can come of this one: only the last had the job.
+        let is_last = entry.current().is_some_and(|last| last.number == attempt.number);
+        if !had_agent(entry) || !is_last || attempt.failed.is_some() {
             return;
         }
         let missed = || matches!(self.word(seen_at), Some((Standing::Acquired, _)));
@@ -56,7 +58,7 @@ impl Round<'_> {
     }
 
     pub(super) fn tell(&mut self, job: JobId, queue: &QueueKey, told: &Told, notice: Notice) {
-        if self.seen.buildkite.failing_since.is_some() || self.seen.journal_full {
+        if self.seen.buildkite.failing_since.is_some() {
             return;
         }
         let waiting = matches!(notice, Notice::Waiting { .. });

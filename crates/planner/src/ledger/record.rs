@@ -42,6 +42,7 @@ impl Ledger {
             }
             Event::Reserved { sent_at, until, .. } => self.with(job, |entry| {
                 entry.lease = Some(Lease { sent_at, until });
+                entry.leased_until = until;
                 entry.refused_at = None;
             }),
             Event::NotReserved { sent_at, .. } => self.with(job, |entry| {
@@ -368,6 +369,7 @@ impl Entry {
             request: None,
             taken_at: at,
             lease: None,
+            leased_until: Timestamp::ZERO,
             refused_at: None,
             unissued_at: None,
             attempts: Vec::new(),

@@ -147,7 +147,7 @@ fn a_full_journal_begins_nothing_and_goes_on_deleting() {
         .ended_machine(2, 1)
         .said(2, Running)
         .journal_full();
-    check(&scene, "delete 2/1; 1 waits: journal full, 0 ahead");
+    check(&scene, "tell 2: lost, delete 2/1; 1 waits: journal full, 0 ahead, told");
 }
 
 #[test]
@@ -219,6 +219,9 @@ fn what_a_jobs_own_log_cannot_say_is_told_once() {
     // Before the acquire it is the attempt that has failed, and that is told as such.
     let starting = Scene::new().made(job(1), 1).ended_with(1, 1, |end| end.oom_killed = true);
     check(&starting, "ask 1; 1 waits: starting");
+    // Nor is it told later, when an agent has the job on the next machine.
+    let again = starting.after(1).said(1, Reserved).settled().after(5).remade(1, 2);
+    check(&again.said(1, Running).settled(), "delete 1/1");
 }
 
 #[test]
@@ -278,6 +281,12 @@ fn a_stray_is_adopted() {
 }
 
 #[test]
+fn a_stray_counts_in_limits_in_the_round_that_finds_it() {
+    let scene = Scene::new().limit_machines(1).visible(job(1));
+    check(&scene.stray(7, 2, "us"), "fact 7/2 adopted; 1 waits: limit all machines, 0 ahead, told");
+}
+
+#[test]
 fn another_installation_with_our_name_stops_all_new_work() {
     let scene = Scene::new().after(5).listed_now().visible(job(1)).stray(7, 1, "them");
     check(&scene, "; 1 waits: two installations, 0 ahead, told; alarm");
@@ -287,6 +296,15 @@ fn another_installation_with_our_name_stops_all_new_work() {
 fn a_job_that_somebody_else_took_is_let_go() {
     let scene = Scene::new().taken(job(1)).refused(1);
     check(&scene, "fact 1 forgotten");
+}
+
+#[test]
+fn a_claimed_job_whose_renewal_is_refused_is_kept_while_it_may_be_ours() {
+    let scene = Scene::new().taken(job(1)).reserved(1).after(1).refused(1);
+    check(&scene, "ask 1");
+    let open = scene.after(6).said(1, Reserved);
+    check(&open, "reserve 1");
+    check(&scene.after(400).refused(1), "fact 1 forgotten");
 }
 
 #[test]
@@ -300,4 +318,33 @@ fn a_refused_renewal_deletes_nothing() {
 fn frozen_and_woken_looks_before_it_acts() {
     let scene = Scene::new().made(job(1), 1).said(1, Scheduled).after(600);
     check(&scene, "reserve 1, ask 1; 1 waits: starting");
+}
+
+#[test]
+fn what_may_be_alive_counts_until_its_deadline() {
+    let check = |scene: &Scene, expected: (u64, u32)| assert_eq!(scene.worst_cost(), expected);
+    check(&Scene::new().taken(job(1)).reserved(1), (0, 0));
+    // An hour for the job, 300 s for its start, 120 s of grace: it may be made at any moment.
+    let asked = Scene::new().taken(job(1)).reserved(1).asked(1, 1);
+    check(&asked, (4020, 0));
+    check(&asked.after(100), (4020, 0));
+    // From then on its own deadline is known, and comes nearer.
+    let made = Scene::new().made(job(1), 1);
+    check(&made, (4000, 0));
+    check(&made.after(1000), (3000, 0));
+    check(&made.made(job(2), 1).after(1000), (6000, 0));
+    check(&made.after(5000), (0, 0));
+    // A clock that was set between two starts makes it no cheaper.
+    check(&made.after(3600).restarted(), (4000, 0));
+    // The price of what is only found is not known.
+    check(&Scene::new().stray(7, 2, "them").settled(), (0, 1));
+    let gone = made.after(1).deleted(1, 1).after(1).listed_now().said(1, Canceled).settled();
+    check(&gone, (0, 0));
+}
+
+#[test]
+fn what_we_saw_when_we_began_is_no_other_installations_though_its_clock_is_ahead() {
+    let scene = Scene::new().after(600).stray(7, 1, "them").after(5).restarted();
+    check(&scene.first_listed_now(), "fact 7/1 adopted");
+    check(&scene.after(1).listed_now(), "; alarm");
 }

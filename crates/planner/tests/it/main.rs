@@ -9,6 +9,7 @@ mod assess_units;
 mod cost;
 mod crowd;
 mod decide;
+mod event_log;
 mod simulation;
 mod words;
 mod words_doom;

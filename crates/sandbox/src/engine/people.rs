@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::build::{BuildState, StepState};
+use super::form::Answers;
 use super::job::{Actor, EventKind, Job, State};
+use super::settle::BlockedStep;
 use super::steps::StepKind;
 use super::{Engine, Refusal};
 
@@ -55,8 +57,9 @@ impl Engine {
             let why = format!("job {job} cannot be reprioritized: it is {}", of.state.name());
             return Err(Refusal::Unprocessable(why));
         }
-        Arc::make_mut(&mut of.command).priority = priority;
+        let before = std::mem::replace(&mut Arc::make_mut(&mut of.command).priority, priority);
         of.tell_detail(now, EventKind::Reprioritized, Actor::User, priority.to_string());
+        self.move_in_line(job, before);
         Ok(())
     }
 
@@ -70,8 +73,13 @@ impl Engine {
         })
     }
 
-    /// Lets this block step go on.
-    pub fn unblock_step(&mut self, id: Uuid, now: Timestamp) -> Result<(), Refusal> {
+    /// Lets this block or input step go on.
+    pub fn unblock_step(
+        &mut self,
+        id: Uuid,
+        answers: &Answers,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let Some((build, step)) = self.held_step(id) else {
             let is_job = self.jobs.contains_key(&id);
             let why = || Refusal::BadRequest("This job type cannot be unblocked".to_owned());
@@ -84,9 +92,7 @@ impl Engine {
         if self.builds[build].steps[step].state != StepState::Blocked {
             return Err(Refusal::Unprocessable("This job is not blocked".to_owned()));
         }
-        self.builds[build].set_step(step, StepState::Passed);
-        self.settle(build, now);
-        Ok(())
+        self.unblock(self.builds[build].id, BlockedStep::Id(id), answers, now)
     }
 
     /// Cancels a build that has not ended.

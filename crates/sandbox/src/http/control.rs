@@ -17,7 +17,8 @@ use uuid::Uuid;
 use super::read_out;
 use super::reply::{Failure, Reply, done, id, read};
 use crate::engine::{
-    Author, Command, Engine, NewApiToken, NewBuild, NewStep, PullRequest, Quirks, SCOPES, StepKind,
+    Answers, Author, BlockedStep, Command, Engine, NewApiToken, NewBuild, NewStep, PullRequest,
+    Quirks, SCOPES, StepKind,
 };
 use crate::faults::{Fault, Faults, OutageKind};
 use crate::pipeline;
@@ -209,6 +210,7 @@ async fn retry_job(
 #[serde(default, deny_unknown_fields)]
 struct Unblock {
     step: Option<String>,
+    fields: Answers,
 }
 
 async fn unblock(
@@ -218,7 +220,8 @@ async fn unblock(
 ) -> Reply<Json<Value>> {
     let build = id(&build)?;
     let told: Unblock = if body.is_empty() { Unblock::default() } else { read(&body)? };
-    shared.engine(|engine, now| engine.unblock(build, told.step.as_deref(), now))?;
+    let which = told.step.as_deref().map_or(BlockedStep::First, BlockedStep::Key);
+    shared.engine(|engine, now| engine.unblock(build, which, &told.fields, now))?;
     Ok(done())
 }
 

@@ -9,7 +9,7 @@ use planner::{
     CreateOutcome, Doom, EndSeen, Event, Failure, FailureClass, Foreign, Invalid, JobId, JobRow,
     JobState, Ledger, Limits, MachineName, MachineSeen, Margins, Observation, Offer, Phase, Policy,
     QueuePolicy, QueueSeen, Request, Shape, Shapes, Spot, Timestamp, TokenSeen, UnknownTags,
-    Verdict, decide,
+    Verdict, decide, worst_cost,
 };
 use uuid::Uuid;
 
@@ -94,7 +94,8 @@ impl Job {
             spot: false,
             cpu,
             memory,
-            price_micros_per_hour: 0,
+            // One millionth a second: what a machine costs is how long it lives.
+            price_micros_per_hour: 3_600,
         };
         Arc::new(Request {
             shape: Shape {
@@ -132,7 +133,8 @@ pub(super) struct Scene {
 impl Scene {
     pub(super) fn new() -> Self {
         let now = Timestamp::from_millis(START);
-        let backend = BackendSeen { listed_at: Some(now), ..BackendSeen::default() };
+        let (listed_at, first_listed_at) = (Some(now), Some(now));
+        let backend = BackendSeen { listed_at, first_listed_at, ..BackendSeen::default() };
         let seen = Observation {
             instance: "us".into(),
             started_at: now,
@@ -410,6 +412,23 @@ impl Scene {
             plan.facts.into_iter().for_each(|fact| scene.ledger.record(fact));
         }
         panic!("facts without end");
+    }
+
+    /// The process starts again, with the same journal.
+    pub(super) fn restarted(&self) -> Self {
+        self.change(|scene| scene.seen.started_at = scene.now)
+    }
+
+    /// The first listing that this process sees of its backend.
+    pub(super) fn first_listed_now(&self) -> Self {
+        let now = self.now;
+        self.listed_now().backend(|backend| backend.first_listed_at = Some(now))
+    }
+
+    /// What a crash costs at worst, and how many machines are not in that.
+    pub(super) fn worst_cost(&self) -> (u64, u32) {
+        let cost = worst_cost(&self.ledger, &self.seen, &self.policy, self.now);
+        (cost.micros, cost.unpriced)
     }
 
     /// The plan as one line: facts and calls; waits; alarms.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use planner::{BackendName, EndSeen, JobId, JobState, MachineName, MachineSeen, Phase, Timestamp};
 
 use super::buildkite::Token;
+use super::clocks::Skew;
 use super::faults::{Kind, Side};
 use super::world::{Happening, Sim};
 
@@ -32,6 +33,11 @@ pub(crate) enum Stage {
     Connects,
     Acquires,
     Dies,
+    /// The cloud says that it will take the machine away.
+    Warned,
+    /// The guest has ended the job because of that.
+    Yields,
+    Preempted,
     Leaves,
     Deadline,
     Gone,
@@ -52,6 +58,8 @@ pub(crate) struct Machine {
     pub(crate) epoch: u64,
     pub(crate) known_since: Timestamp,
     pub(crate) adopted: bool,
+    /// Its create took effect so late that no listing could be waited for.
+    pub(crate) late: bool,
 }
 
 impl Machine {
@@ -67,6 +75,8 @@ pub(crate) type Listing = BTreeMap<(JobId, u32), Arc<MachineSeen>>;
 pub(crate) struct Place {
     /// Those that are gone stay here: a name is not used again.
     pub(crate) machines: BTreeMap<u64, Machine>,
+    /// How far the times are off that it tells.
+    pub(crate) clock: Skew,
     earlier: VecDeque<(Timestamp, Listing)>,
 }
 
@@ -81,7 +91,7 @@ impl Place {
             .filter(|machine| machine.gone_at.is_none())
             .map(|machine| {
                 let seen = &machine.seen;
-                ((seen.job, seen.attempt), Arc::new(seen.clone()))
+                ((seen.job, seen.attempt), Arc::new(told(seen, self.clock)))
             })
             .collect();
         self.earlier.push_back((now, listing.clone()));
@@ -113,6 +123,21 @@ impl Place {
     }
 }
 
+/// The machine, with its times as the backend's clock shows them.
+fn told(seen: &MachineSeen, clock: Skew) -> MachineSeen {
+    let mut seen = seen.clone();
+    if clock != Skew::default() {
+        seen.created_at = clock.shows(seen.created_at);
+        seen.deadline_at = clock.shows(seen.deadline_at);
+        seen.connected_at = seen.connected_at.map(|at| clock.shows(at));
+        if let Some(end) = &mut seen.ended {
+            let at = clock.shows(end.at);
+            Arc::make_mut(end).at = at;
+        }
+    }
+    seen
+}
+
 /// What a create asks for, as it arrives.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
@@ -125,7 +150,7 @@ pub(crate) struct Order {
 
 impl Sim<'_> {
     /// The backend makes the machine and lets its life begin.
-    pub(crate) fn make(&mut self, order: &Order) -> u64 {
+    pub(crate) fn make(&mut self, order: &Order, late: bool) -> u64 {
         let serial = self.serial();
         let fate = self.fate();
         let create = &order.create;
@@ -159,6 +184,7 @@ impl Sim<'_> {
             epoch: order.epoch,
             known_since: self.now,
             adopted: false,
+            late,
         };
         let job = create.job;
         self.tell(Some(job), || {
@@ -166,9 +192,18 @@ impl Sim<'_> {
             format!("machine {} is made on {}, fate {fate:?}", seen.name, machine.backend)
         });
         self.places.entry(machine.backend.clone()).or_default().machines.insert(serial, machine);
+        self.check_cost();
         self.after(create.deadline, Happening::Machine(serial, Stage::Deadline));
         let provisioned = self.dice.millis(50, 1_500);
         self.after(provisioned, Happening::Machine(serial, Stage::Booting));
+        for (kind, stage) in
+            [(Kind::PreemptedWithNotice, Stage::Warned), (Kind::Preempted, Stage::Preempted)]
+        {
+            if self.looms(kind, 300) {
+                let soon = self.dice.millis(100, 25_000);
+                self.after(soon, Happening::Machine(serial, stage));
+            }
+        }
         serial
     }
 
@@ -204,10 +239,47 @@ impl Sim<'_> {
             Stage::Acquires if alive => self.acquires(serial, fate),
             Stage::Dies if alive => self.agent_leaves(serial, "the machine died"),
             Stage::Leaves if alive => self.agent_leaves(serial, "the agent exited with 0"),
+            Stage::Warned if alive => self.warned(serial),
+            Stage::Yields if alive => self.yields(serial),
+            Stage::Preempted if alive => self.preempted(serial),
             Stage::Deadline => self.removed(serial, "its own deadline"),
             Stage::Gone => self.removed(serial, "it was deleted"),
-            Stage::Booting | Stage::Connects | Stage::Acquires | Stage::Dies | Stage::Leaves => {}
+            Stage::Booting
+            | Stage::Connects
+            | Stage::Acquires
+            | Stage::Dies
+            | Stage::Leaves
+            | Stage::Warned
+            | Stage::Yields
+            | Stage::Preempted => {}
         }
+    }
+
+    /// The guest stops the agent, which ends its job within seconds.
+    fn warned(&mut self, serial: u64) {
+        self.faults.count(Kind::PreemptedWithNotice);
+        let stops = self.dice.millis(500, 5_000);
+        self.after(stops, Happening::Machine(serial, Stage::Yields));
+    }
+
+    fn yields(&mut self, serial: u64) {
+        let Some(job) = self.machine(serial).map(|machine| machine.seen.job) else { return };
+        let state = self.buildkite.state(job);
+        let runs = matches!(state, JobState::Accepted | JobState::Running);
+        if runs && self.buildkite.holds_job(job, serial) && !self.is_down(&Side::Buildkite) {
+            self.buildkite.set(job, JobState::Finished);
+            self.tell(Some(job), || "the job is ended before the machine is taken".to_owned());
+        }
+        self.agent_leaves(serial, "the machine is being preempted");
+    }
+
+    /// Some clouds show what they took away for a while, others do not.
+    fn preempted(&mut self, serial: u64) {
+        self.faults.count(Kind::Preempted);
+        if self.dice.chance(500) {
+            return self.removed(serial, "it was preempted");
+        }
+        self.agent_leaves(serial, "the machine was preempted");
     }
 
     fn boots(&mut self, serial: u64, fate: Fate) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use planner::{Candidate, JobId, JobRow, JobState, QueueKey, Request, Timestamp, Verdict};
 
+use super::clocks::Skew;
 use super::losses::Fate;
 
 /// Who reserves: installations with one name share one stack.
@@ -84,6 +85,8 @@ pub(crate) struct Listed {
 pub(crate) struct Buildkite {
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) paused: BTreeSet<QueueKey>,
+    /// How far the times are off that it tells.
+    pub(crate) clock: Skew,
     /// Earlier listings, for those that come late: at most ten seconds of them.
     earlier: BTreeMap<QueueKey, VecDeque<(Timestamp, Listed)>>,
 }
@@ -122,8 +125,19 @@ impl Buildkite {
         epoch: u64,
         now: Timestamp,
     ) -> bool {
-        let Some(job) = self.jobs.get_mut(&job) else { return false };
-        let free = match job.state {
+        let free = self.is_free_for(job, by);
+        let Some(job) = self.jobs.get_mut(&job).filter(|_| free && until > now) else {
+            return false;
+        };
+        job.state = JobState::Reserved;
+        job.reservation = Some(Reservation { by, until, epoch });
+        true
+    }
+
+    /// Whether this stack may reserve the job, or extend what it has.
+    pub(crate) fn is_free_for(&self, job: JobId, by: Stack) -> bool {
+        let Some(job) = self.jobs.get(&job) else { return false };
+        match job.state {
             JobState::Scheduled => true,
             JobState::Reserved => job.reservation.is_some_and(|held| held.by == by),
             JobState::NotReady
@@ -138,13 +152,7 @@ impl Buildkite {
             | JobState::Expired
             | JobState::NeverRun
             | JobState::Unknown => false,
-        };
-        if free && until > now {
-            job.state = JobState::Reserved;
-            job.reservation = Some(Reservation { by, until, epoch });
-            return true;
         }
-        false
     }
 
     /// The reservation that was to end now is over, unless it was extended.

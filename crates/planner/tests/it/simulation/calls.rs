@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use planner::{
-    Action, Answer, CreateOutcome, Event, Failure, FailureClass, FinishOutcome, JobId, JobState,
-    LookFailure, Outcome, QueueKey, Record, RetryOutcome, Timestamp,
+    Action, Answer, BackendName, CreateOutcome, Event, Failure, FailureClass, FinishOutcome, JobId,
+    JobState, LookFailure, Outcome, QueueKey, Record, RetryOutcome, Timestamp,
 };
 
 use super::backends::Order;
@@ -106,9 +106,8 @@ pub(crate) enum Effect {
         yes: Vec<JobId>,
         no: Vec<JobId>,
     },
-    /// With what is told of each token's end.
     Minted {
-        tokens: Vec<(Token, u32, Timestamp)>,
+        tokens: Vec<(Token, u32)>,
         refused: Vec<JobId>,
     },
     Made,
@@ -130,12 +129,16 @@ pub(crate) struct Call {
     life: u32,
     pub(crate) epoch: u64,
     pub(crate) sent_at: Timestamp,
+    /// When its caller gives it up, if no answer comes before.
+    returns_at: Timestamp,
+    /// When it was sent, as its shell's clock showed it.
+    pub(crate) sent_at_shown: Timestamp,
     pub(crate) action: Action,
     keys: Vec<Key>,
     pub(crate) brings: Brings,
     effect: Option<Effect>,
     order: Option<Order>,
-    /// Buildkite's last word on the job, when the call was decided.
+    /// Buildkite's last word on the job, when the call was decided; asked for at a true moment.
     pub(crate) word: Option<Answer>,
     /// Whether the ledger knew then that the job has ended.
     pub(crate) knew_end: bool,
@@ -157,7 +160,8 @@ impl Call {
         order: Option<Order>,
     ) -> Self {
         let job = keys.first().map(Key::job);
-        let word = job.and_then(|job| shell.seen.answers.get(&job)).copied();
+        let word = job.and_then(|job| shell.seen.answers.get(&job));
+        let word = word.map(|word| Answer { asked_at: shell.clock.when(word.asked_at), ..*word });
         let entry = job.and_then(|job| shell.ledger.entry(job));
         let number = keys.first().and_then(Key::attempt);
         let attempt = entry
@@ -167,6 +171,8 @@ impl Call {
             life: shell.life,
             epoch: shell.epoch,
             sent_at: now,
+            returns_at: now,
+            sent_at_shown: shell.clock.shows(now),
             action,
             keys,
             brings: Brings::Word,
@@ -212,6 +218,7 @@ impl Sim<'_> {
     pub(crate) fn dispatch(&mut self, mut call: Call) -> Duration {
         let route = self.route(&call.side());
         call.brings = route.brings;
+        call.returns_at = self.now.plus(route.returns);
         self.check_call(&call);
         self.shells[call.shell].in_flight.extend(call.keys.iter().copied());
         for key in call.keys.clone() {
@@ -265,6 +272,9 @@ impl Sim<'_> {
         for job in jobs {
             // Now and then one is left out; some are left out as long as the fault lasts.
             let always = self.faults.has(Kind::AnswerOmits) && job.0.as_bytes()[0] % 8 == 0;
+            if always {
+                self.faults.count(Kind::AnswerOmits);
+            }
             let state = if always || self.strikes(Kind::AnswerOmits, 300) {
                 JobState::Unknown
             } else {
@@ -278,6 +288,10 @@ impl Sim<'_> {
     fn reserve(&mut self, jobs: &[JobId], lease: Duration, epoch: u64) -> Effect {
         let (mut yes, mut no) = (Vec::new(), Vec::new());
         for job in jobs {
+            if self.buildkite.is_free_for(*job, Stack::Ours) && self.strikes(Kind::Refused, 300) {
+                no.push(*job);
+                continue;
+            }
             let lease = if self.strikes(Kind::ShortLease, 300) {
                 Duration::from_millis(self.dice.between(500, 10_000)).min(lease)
             } else {
@@ -300,11 +314,10 @@ impl Sim<'_> {
             let token = self.buildkite.mint(*job, lifetime, self.now);
             match token.filter(|_| !self.strikes(Kind::NotIssued, 300)) {
                 Some(token) => {
-                    let told = token.until;
                     let early = self.strikes(Kind::TokenDiesEarly, 300);
                     let soon = self.now.plus(Duration::from_millis(self.dice.between(0, 5_000)));
-                    let until = if early { soon.min(told) } else { told };
-                    tokens.push((Token { until, ..token }, *attempt, told));
+                    let until = if early { soon.min(token.until) } else { token.until };
+                    tokens.push((Token { until, ..token }, *attempt));
                 }
                 None => refused.push(*job),
             }
@@ -317,9 +330,9 @@ impl Sim<'_> {
         let backend = &order.create.offer.backend;
         let there = self.places.get(backend).and_then(|place| place.named(&order.create.name));
         let before = self.places.get(backend).is_some_and(|place| place.ever(&order.create.name));
-        let late = call.brings == Brings::Nothing;
+        let given_up = call.brings == Brings::Nothing || self.shells[call.shell].life != call.life;
         // The request's own id, the same for all repetitions, tells a backend that it made this.
-        if there.is_some() || (late && before) {
+        if there.is_some() || (given_up && before) {
             return Effect::Made;
         }
         if let Some(failure) = self.refusal(order.create.offer.place.as_ref()) {
@@ -327,9 +340,19 @@ impl Sim<'_> {
             return Effect::NotMade(failure);
         }
         let order = order.clone();
-        self.check_create(call, &order);
-        self.make(&order);
+        let late = self.is_too_late(call, &order.create.offer.backend);
+        self.check_create(call, &order, late);
+        self.make(&order, late);
         Effect::Made
+    }
+
+    /// Whether a create takes effect later than any listing can be waited for that tells of it.
+    fn is_too_late(&self, call: &Call, backend: &BackendName) -> bool {
+        let shell = &self.shells[call.shell];
+        let next_life = (shell.life != call.life).then_some(shell.born_at);
+        let given_up_at = next_life.map_or(call.returns_at, |born| born.min(call.returns_at));
+        let lag = self.policy.backends.get(backend).map_or(Duration::ZERO, |it| it.listing_lag);
+        self.now > given_up_at.plus(lag)
     }
 
     fn refusal(&mut self, place: &str) -> Option<Failure> {
@@ -373,6 +396,7 @@ impl Sim<'_> {
         self.pace(&call);
         for event in self.events_of(&call) {
             self.tell(Some(event.job()), || format!("learned: {event:?}"));
+            self.shells[index].drop_spent(&event);
             self.shells[index].record(event);
         }
         self.want_round(index, now);
@@ -397,7 +421,7 @@ impl Sim<'_> {
         let times = shell.failures.entry((queue.clone(), lane)).or_default();
         *times += 1;
         let wait = Duration::from_millis(250) * 2_u32.pow((*times).min(6));
-        let until = self.now.plus(wait);
+        let until = shell.clock.shows(self.now).plus(wait);
         let seen = shell.seen.queues.entry(QueueKey::clone(queue)).or_default();
         match lane {
             0 => seen.ask_not_before = until,
@@ -410,7 +434,7 @@ impl Sim<'_> {
 
     /// What the caller learns, as events for its ledger; answers and tokens go to what is seen.
     fn events_of(&mut self, call: &Call) -> Vec<Event> {
-        let at = self.now;
+        let at = self.clock(call.shell);
         let effect = call.heard();
         match &call.action {
             Action::Create(create) => {
@@ -441,13 +465,14 @@ impl Sim<'_> {
                 Vec::new()
             }
             Action::Reserve { lease, .. } => match effect {
-                Some(Effect::Reserved { yes, no }) => reserved(call.sent_at, *lease, yes, no),
+                Some(Effect::Reserved { yes, no }) => reserved(call.sent_at_shown, *lease, yes, no),
                 Some(_) | None => Vec::new(),
             },
-            Action::Mint { .. } => match effect {
+            Action::Mint { lifetime, .. } => match effect {
                 Some(Effect::Minted { tokens, refused }) => {
-                    for (token, attempt, told) in tokens {
-                        self.shells[call.shell].keep_token(*token, *attempt, call.sent_at, *told);
+                    for (token, attempt) in tokens {
+                        let asked = call.sent_at_shown;
+                        self.shells[call.shell].keep_token(*token, *attempt, asked, *lifetime);
                     }
                     refused.iter().map(|job| Event::NotIssued { job: *job, at }).collect()
                 }
@@ -464,10 +489,10 @@ impl Sim<'_> {
             self.tell(Some(*job), || format!("Buildkite answers: {state:?}"));
             let answers = &mut self.shells[call.shell].seen.answers;
             let newer = answers.get(job).is_none_or(|answer| {
-                answer.asked_at <= call.sent_at && !answer.state.is_terminal()
+                answer.asked_at <= call.sent_at_shown && !answer.state.is_terminal()
             });
             if newer {
-                answers.insert(*job, Answer { state: *state, asked_at: call.sent_at });
+                answers.insert(*job, Answer { state: *state, asked_at: call.sent_at_shown });
             }
         }
     }

@@ -1,12 +1,13 @@
 //! The kinds of bad luck, which of them a seed has, and how a call fares on its way. What a kind
 //! does to a job or a machine is told where jobs and machines live.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use planner::BackendName;
 
 use super::dice::Dice;
+use super::mask::Mask;
 use super::world::Sim;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,19 +19,30 @@ pub(crate) enum Kind {
     ServerError,
     TooMany,
     Delay,
+    /// A call takes minutes: its answer comes very late, or it takes effect long after the caller
+    /// has given it up.
+    LongDelay,
     StaleQueue,
     StaleMachines,
     HalfListing,
+    /// A backend lists only some of its machines, and says so.
+    PartialListing,
     AnswerOmits,
     BuildkiteOutage,
     BackendOutage,
     OtherStack,
+    /// Buildkite refuses a reservation that it could give.
+    Refused,
     ShortLease,
     TokenDiesEarly,
     NotIssued,
     NeverStarts,
     DiesBefore,
     DiesAfter,
+    /// The cloud takes a machine away, and the guest hears of it in time.
+    PreemptedWithNotice,
+    /// The cloud takes a machine away at once.
+    Preempted,
     StartsAtTheTimeout,
     Lingers,
     Vanishes,
@@ -43,35 +55,46 @@ pub(crate) enum Kind {
     Cancels,
     Pauses,
     Priorities,
+    /// The operator changes the limits while jobs come.
+    LimitsChange,
     Crash,
     CrashLoop,
     LostJournal,
     JournalFull,
     Drained,
     Frozen,
+    /// The process starts again, and the clock shows another hour.
+    ClockSet,
+    /// The clocks of Buildkite and of the backends are minutes off.
+    OtherClocks,
     TwoInstallations,
 }
 
-pub(crate) const KINDS: [Kind; 38] = [
+pub(crate) const KINDS: [Kind; 46] = [
     Kind::LostBefore,
     Kind::LostAfter,
     Kind::LateArrival,
     Kind::ServerError,
     Kind::TooMany,
     Kind::Delay,
+    Kind::LongDelay,
     Kind::StaleQueue,
     Kind::StaleMachines,
     Kind::HalfListing,
+    Kind::PartialListing,
     Kind::AnswerOmits,
     Kind::BuildkiteOutage,
     Kind::BackendOutage,
     Kind::OtherStack,
+    Kind::Refused,
     Kind::ShortLease,
     Kind::TokenDiesEarly,
     Kind::NotIssued,
     Kind::NeverStarts,
     Kind::DiesBefore,
     Kind::DiesAfter,
+    Kind::PreemptedWithNotice,
+    Kind::Preempted,
     Kind::StartsAtTheTimeout,
     Kind::Lingers,
     Kind::Vanishes,
@@ -84,12 +107,15 @@ pub(crate) const KINDS: [Kind; 38] = [
     Kind::Cancels,
     Kind::Pauses,
     Kind::Priorities,
+    Kind::LimitsChange,
     Kind::Crash,
     Kind::CrashLoop,
     Kind::LostJournal,
     Kind::JournalFull,
     Kind::Drained,
     Kind::Frozen,
+    Kind::ClockSet,
+    Kind::OtherClocks,
     Kind::TwoInstallations,
 ];
 
@@ -115,11 +141,16 @@ pub(crate) enum Point {
 pub(crate) struct Faults {
     on: BTreeSet<Kind>,
     calm: bool,
+    /// How often each kind has done its harm.
+    struck: BTreeMap<Kind, u64>,
     /// What cannot be reached just now.
     pub(crate) buildkite_down: bool,
     pub(crate) backend_down: BTreeSet<BackendName>,
     pub(crate) crash_at: Option<CrashAt>,
+    /// Somebody cancels the job that this step is about, the moment before it.
+    pub(crate) cancel_at: Option<u64>,
     pub(crate) crashes_left: u32,
+    pub(crate) mask: Mask,
 }
 
 impl Faults {
@@ -143,8 +174,22 @@ impl Faults {
         Self::only(&kinds)
     }
 
+    /// A crash or a cancel at one step, beside what there is.
+    pub(crate) fn and_at(self, crash_at: Option<CrashAt>, cancel_at: Option<u64>) -> Self {
+        Self { crash_at, cancel_at, ..self }
+    }
+
     pub(crate) fn has(&self, kind: Kind) -> bool {
         !self.calm && self.on.contains(&kind)
+    }
+
+    /// A kind of bad luck has done its harm.
+    pub(crate) fn count(&mut self, kind: Kind) {
+        *self.struck.entry(kind).or_default() += 1;
+    }
+
+    pub(crate) fn struck(&self) -> &BTreeMap<Kind, u64> {
+        &self.struck
     }
 
     pub(crate) fn kinds(&self) -> Vec<Kind> {
@@ -191,11 +236,22 @@ pub(crate) enum Brings {
 
 /// After this the caller gives a call up.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that any caller waits.
+const LONG_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Sim<'_> {
+    /// Whether this kind of bad luck is to strike, here or later; it counts when it does harm.
+    pub(crate) fn looms(&mut self, kind: Kind, per_mille: u64) -> bool {
+        self.faults.has(kind) && self.faults.mask.strikes(kind, per_mille)
+    }
+
     /// Whether this kind of bad luck strikes now.
     pub(crate) fn strikes(&mut self, kind: Kind, per_mille: u64) -> bool {
-        self.faults.has(kind) && self.dice.chance(per_mille)
+        let strikes = self.looms(kind, per_mille);
+        if strikes {
+            self.faults.count(kind);
+        }
+        strikes
     }
 
     pub(crate) fn is_down(&self, side: &Side) -> bool {
@@ -232,6 +288,9 @@ impl Sim<'_> {
             let arrives = Some(returns + self.dice.millis(1, 6_000));
             return Route { arrives, returns, brings: Brings::Nothing };
         }
+        if self.strikes(Kind::LongDelay, 40) {
+            return self.long_delay(lags);
+        }
         if self.strikes(Kind::ServerError, 100) {
             let arrives = self.dice.chance(300).then_some(there);
             return Route { arrives, returns: there + back, brings: Brings::ServerError };
@@ -245,5 +304,17 @@ impl Sim<'_> {
             return Route { arrives: Some(there), returns: there + back, brings: Brings::Word };
         }
         Route { arrives: Some(there), returns: there + back, brings: Brings::Word }
+    }
+
+    /// The answer comes within the patience of the caller, or the call takes effect minutes after.
+    fn long_delay(&mut self, lags: bool) -> Route {
+        let patience = LONG_TIMEOUT;
+        if !lags || self.dice.chance(500) {
+            let returns = self.dice.millis(10_000, 60_000);
+            let arrives = Some(returns / 2);
+            return Route { arrives, returns, brings: Brings::Word };
+        }
+        let arrives = Some(patience + self.dice.millis(1, 180_000));
+        Route { arrives, returns: patience, brings: Brings::Nothing }
     }
 }

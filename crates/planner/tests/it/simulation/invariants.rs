@@ -1,15 +1,17 @@
-//! What must hold at every moment, measured on the truth and not on what anybody believes:
-//! the promises G1, G2, G3, G5, G6 and G8, bounded numbers of calls and rounds, and a clean end.
+//! What must hold at every moment, measured on the truth and not on what anybody believes: the
+//! promises G1, G2, G3 and G5, bounded numbers of calls and rounds, and a clean end. The others have
+//! files of their own: G4 `cost`, G6 `silence`, G7 `notices`, G8 `limits`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use planner::{BackendName, Bytes, Event, JobId, JobState, Limits, QueueKey, Timestamp};
+use planner::{Event, JobId, JobState, Timestamp};
 
-use super::backends::{Machine, Order};
-use super::buildkite::{Job, Stack};
+use super::backends::Order;
 use super::calls::{Call, Key};
+use super::notices::Notices;
+use super::silence::Silence;
 use super::story::{clock, short};
 use super::world::{Happening, Sim};
 
@@ -21,10 +23,14 @@ pub(crate) enum Promise {
     G2,
     /// No machine stays.
     G3,
+    /// What a crash costs is not more than what was said.
+    G4,
     /// No machine is deleted under a running job.
     G5,
     /// No job is stuck in silence.
     G6,
+    /// A job that waits says why.
+    G7,
     /// Limits hold.
     G8,
     /// Calls and rounds are bounded.
@@ -54,19 +60,18 @@ impl fmt::Display for Broken {
 
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    /// Since when nobody says anything about a job that waits.
-    silent: BTreeMap<JobId, Timestamp>,
+    pub(crate) silence: Silence,
+    pub(crate) notices: Notices,
     calls: BTreeMap<(usize, Key), VecDeque<Timestamp>>,
-    notices: BTreeMap<JobId, u32>,
+    /// When each machine was first about to be asked for, and by which journals.
+    asked: BTreeMap<(JobId, u32), (Timestamp, BTreeSet<u64>)>,
     idle_rounds: VecDeque<Timestamp>,
     /// When something was last down.
-    disturbed_at: Timestamp,
+    pub(crate) disturbed_at: Timestamp,
     clean_since: Option<Timestamp>,
     pub(crate) done: bool,
 }
 
-/// How long a job may be in nobody's mind once nothing is broken any more.
-const SILENCE: Duration = Duration::from_secs(60);
 /// How long an ended machine may stay once nothing is broken any more.
 const REMAINS: Duration = Duration::from_secs(90);
 /// How long a clean world is watched for anything that stirs.
@@ -74,6 +79,16 @@ const STILL: Duration = Duration::from_secs(15);
 /// After this the calm has to have brought everything to its end.
 const CALM_AT_MOST: Duration = Duration::from_secs(60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
+
+impl Watch {
+    pub(crate) fn first_asked(&self, job: JobId, attempt: u32) -> Timestamp {
+        self.asked.get(&(job, attempt)).map(|(at, _)| *at).unwrap_or_default()
+    }
+
+    pub(crate) fn was_asked(&self, epoch: u64, job: JobId, attempt: u32) -> bool {
+        self.asked.get(&(job, attempt)).is_some_and(|(_, epochs)| epochs.contains(&epoch))
+    }
+}
 
 impl Sim<'_> {
     pub(crate) fn broke(&mut self, promise: Promise, job: Option<JobId>, text: String) {
@@ -95,7 +110,7 @@ impl Sim<'_> {
     }
 
     /// Before a machine is made.
-    pub(crate) fn check_create(&mut self, call: &Call, order: &Order) {
+    pub(crate) fn check_create(&mut self, call: &Call, order: &Order, late: bool) {
         let create = &order.create;
         let job = create.job;
         let acquired = self.buildkite.jobs.get(&job).and_then(|job| job.acquired);
@@ -114,9 +129,14 @@ impl Sim<'_> {
             let text = format!("{} is asked for, but Buildkite said {word:?}", create.name);
             self.broke(Promise::G1, Some(job), text);
         }
+        self.check_deadline(order);
+        if late {
+            // Nobody could wait for this one: others may have been made, under other names.
+            return self.check_names(order, late);
+        }
         self.check_another(call, order);
-        self.check_names(order);
-        self.check_limits(call, order);
+        self.check_names(order, late);
+        self.check_limits(order);
     }
 
     /// Another machine needs a word that was asked for after the end of those before it.
@@ -146,7 +166,21 @@ impl Sim<'_> {
         }
     }
 
-    fn check_names(&mut self, order: &Order) {
+    /// The machine ends by itself: not before its job has had its time, and not much later.
+    fn check_deadline(&mut self, order: &Order) {
+        let create = &order.create;
+        let least = create.shape.time + self.scene.start_timeout;
+        let most = least + self.policy.margins.grace;
+        if create.deadline < least || create.deadline > most {
+            let text = format!(
+                "{} would live for {:?}, and {least:?} to {most:?} is right",
+                create.name, create.deadline
+            );
+            self.broke(Promise::G3, Some(create.job), text);
+        }
+    }
+
+    fn check_names(&mut self, order: &Order, late: bool) {
         let create = &order.create;
         let two = self.two_installations();
         let mut wrong = None;
@@ -160,50 +194,12 @@ impl Sim<'_> {
                 wrong = Some(format!("{name} lives on {} already", machine.backend));
             } else if same {
                 wrong = Some(format!("the name {name} was machine {serial}'s, which is gone"));
-            } else if machine.is_alive() && !two {
+            } else if machine.is_alive() && !two && !late && !machine.late {
                 wrong = Some(format!("{name} is made while {} lives", machine.seen.name));
             }
         }
         if let Some(text) = wrong {
             self.broke(Promise::G2, Some(create.job), text);
-        }
-    }
-
-    /// Counts what lives in truth: what this journal asked for, or a listing showed before.
-    fn check_limits(&mut self, call: &Call, order: &Order) {
-        let offer = &order.create.offer;
-        let request =
-            self.buildkite.jobs.get(&order.create.job).and_then(|job| job.request().cloned());
-        let policies = request.map(|request| request.policies.clone()).unwrap_or_default();
-        let mut scopes = vec![("all", Scope::All, self.policy.limits)];
-        if let Some(queue) = self.policy.queues.get(&order.create.queue) {
-            scopes.push(("queue", Scope::Queue(&order.create.queue), queue.limits));
-        }
-        if let Some(backend) = self.policy.backends.get(&offer.backend) {
-            scopes.push(("backend", Scope::Backend(&offer.backend), backend.limits));
-            scopes.push(("capacity", Scope::Backend(&offer.backend), backend.capacity));
-        }
-        for index in policies {
-            scopes.push(("policy", Scope::Policy(index), self.policy.rules[index].limits));
-        }
-        let mut over = None;
-        for (name, scope, limits) in scopes {
-            let mut sum = Sum::of(offer.cpu.millis(), offer.memory, offer.price_micros_per_hour);
-            for machine in self.places.values().flat_map(super::backends::Place::live) {
-                let known = machine.epoch == order.epoch && machine.known_since <= call.sent_at;
-                if known && scope.counts(machine) {
-                    let seen = &machine.seen;
-                    // Nor does it tell its price.
-                    let cost = if machine.adopted { 0 } else { machine.cost };
-                    sum.add(&Sum::of(seen.cpu.millis(), seen.memory, cost));
-                }
-            }
-            if let Some(what) = sum.over(&limits) {
-                over = Some(format!("{what} of {name}: {sum:?} with {}", order.create.name));
-            }
-        }
-        if let Some(text) = over {
-            self.broke(Promise::G8, Some(order.create.job), text);
         }
     }
 
@@ -257,19 +253,21 @@ impl Sim<'_> {
     /// Whether something new is begun that must not be: it cannot be written down, the operator or
     /// the queue's owner does not want it.
     pub(crate) fn check_begun(&mut self, index: usize, event: &Event) {
+        if let Event::CreateIntended { job, attempt, .. } = event {
+            let first = (self.now, BTreeSet::new());
+            let (_, epochs) = self.watch.asked.entry((*job, *attempt)).or_insert(first);
+            epochs.insert(self.shells[index].epoch);
+        }
         let shell = &self.shells[index];
         let entry = shell.ledger.entry(event.job());
         let known = |number: u32| {
             entry.is_some_and(|entry| entry.attempts.iter().any(|known| known.number == number))
         };
-        let unlisted = |backend: &BackendName| {
-            shell.seen.backends.get(backend).is_none_or(|seen| seen.listed_at.is_none())
-        };
         let mut blind = false;
         let (queue, taken) = match (event, entry) {
             (Event::Taken { row, .. }, _) => (&row.queue, true),
             (Event::CreateIntended { attempt, offer, .. }, Some(entry)) if !known(*attempt) => {
-                blind = unlisted(&offer.backend);
+                blind = shell.is_blind(&offer.backend);
                 (&entry.queue, false)
             }
             _ => return,
@@ -292,6 +290,8 @@ impl Sim<'_> {
     /// No storm of calls about one thing.
     pub(crate) fn check_call(&mut self, call: &Call) {
         let now = self.now;
+        self.check_notice(call);
+        self.check_work(call);
         for key in call.keys() {
             let (span, most) = match key {
                 Key::Ask(_) => (Duration::from_secs(10), 25),
@@ -299,15 +299,8 @@ impl Sim<'_> {
                 Key::Delete(..) | Key::Finish(_) => (MINUTE, 20),
                 // Who starts anew has to look anew.
                 Key::Reserve(_) | Key::Mint(_) | Key::Look(_) | Key::Record(_) => (MINUTE, 40),
-                Key::Notify(job, _) => {
-                    let count = self.watch.notices.entry(*job).or_default();
-                    *count += 1;
-                    if *count > 100 {
-                        let text = "more than 100 notifications".to_owned();
-                        self.broke(Promise::Bounded, Some(*job), text);
-                    }
-                    continue;
-                }
+                // Those have a promise of their own.
+                Key::Notify(..) => continue,
             };
             let times = self.watch.calls.entry((call.shell, *key)).or_default();
             times.push_back(now);
@@ -340,47 +333,22 @@ impl Sim<'_> {
     /// Once a second.
     pub(crate) fn check(&mut self) {
         self.after(Duration::from_secs(1), Happening::Check);
-        let down = self.faults.buildkite_down
-            || !self.faults.backend_down.is_empty()
-            || !self.shells[0].alive
-            || self.shells[0].is_frozen(self.now);
-        if down {
+        if self.is_disturbed() {
             self.watch.disturbed_at = self.now;
         }
         self.check_silence();
+        self.check_cost();
+        self.check_overdue();
         self.check_remains();
         self.check_end();
     }
 
-    fn check_silence(&mut self) {
-        let now = self.now;
-        let mut silent = BTreeMap::new();
-        for (id, job) in &self.buildkite.jobs {
-            if self.is_silent(*id, job) {
-                silent.insert(*id, *self.watch.silent.get(id).unwrap_or(&now));
-            }
-        }
-        let from = self.watch.disturbed_at;
-        let stuck = silent.iter().find(|(_, since)| now.since((**since).max(from)) > SILENCE);
-        if let Some((job, since)) = stuck.map(|(job, since)| (*job, *since)) {
-            let state = self.buildkite.state(job);
-            let text = format!("{state:?}, and nobody says a word since {}", clock(since));
-            self.broke(Promise::G6, Some(job), text);
-        }
-        self.watch.silent = silent;
-    }
-
-    fn is_silent(&self, id: JobId, job: &Job) -> bool {
-        let ours = |held: super::buildkite::Reservation| {
-            held.by == Stack::Ours
-                && self.shells.iter().any(|shell| shell.alive && shell.epoch == held.epoch)
-        };
-        let waits = job.state == JobState::Scheduled
-            || (job.state == JobState::Reserved && job.reservation.is_some_and(ours));
-        waits
-            && !self.shells.iter().any(|shell| {
-                shell.holds.contains_key(&id) || shell.in_flight.iter().any(|key| key.job() == id)
-            })
+    /// Whether something is out of order that has an end.
+    fn is_disturbed(&self) -> bool {
+        self.faults.buildkite_down
+            || !self.faults.backend_down.is_empty()
+            || !self.shells[0].alive
+            || self.shells[0].is_frozen(self.now)
     }
 
     /// In calm an ended machine is gone soon.
@@ -431,60 +399,5 @@ impl Sim<'_> {
             shell.ledger.entries().map(|entry| (entry.job, format!("still kept: {entry:?}")));
         let calls = shell.in_flight.iter().map(|key| (key.job(), format!("in flight: {key:?}")));
         jobs.chain(machines).chain(entries).chain(calls).collect()
-    }
-}
-
-/// Whose limit is reckoned.
-#[derive(Clone, Copy)]
-enum Scope<'a> {
-    All,
-    Queue(&'a QueueKey),
-    Backend(&'a BackendName),
-    Policy(usize),
-}
-
-impl Scope<'_> {
-    fn counts(self, machine: &Machine) -> bool {
-        match self {
-            Self::All => true,
-            Self::Queue(queue) => machine.seen.queue == *queue,
-            Self::Backend(backend) => machine.backend == *backend,
-            // What a machine alone tells is not which policies its job matched.
-            Self::Policy(index) => !machine.adopted && machine.policies.contains(&index),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Sum {
-    machines: u32,
-    cpu: u32,
-    memory: u64,
-    cost: u64,
-}
-
-impl Sum {
-    fn of(cpu: u32, memory: Bytes, cost: u64) -> Self {
-        Self { machines: 1, cpu, memory: memory.get(), cost }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.machines += other.machines;
-        self.cpu += other.cpu;
-        self.memory += other.memory;
-        self.cost += other.cost;
-    }
-
-    fn over(&self, limits: &Limits) -> Option<&'static str> {
-        if limits.machines.is_some_and(|most| self.machines > most) {
-            return Some("machines");
-        }
-        if limits.cpu.is_some_and(|most| self.cpu > most.millis()) {
-            return Some("cpu");
-        }
-        if limits.memory.is_some_and(|most| self.memory > most.get()) {
-            return Some("memory");
-        }
-        limits.cost_micros_per_hour.is_some_and(|most| self.cost > most).then_some("cost")
     }
 }

@@ -101,7 +101,7 @@ impl Sim<'_> {
     pub(crate) fn pace_rest(&mut self, call: &Call) {
         let shell = &mut self.shells[call.shell];
         if call.brings != Brings::Word {
-            shell.seen.rest.not_before = self.now.plus(Duration::from_secs(4));
+            shell.seen.rest.not_before = shell.clock.shows(self.now).plus(Duration::from_secs(4));
         } else if matches!(call.heard(), Some(Effect::NotLetIn)) {
             shell.seen.rest.denied = Some("403".into());
         }
@@ -134,7 +134,7 @@ fn build(job: &Job) -> BuildKey {
 pub(crate) fn record_read(call: &Call, job: JobId) -> Vec<Event> {
     let Some(Effect::Read(record)) = call.heard() else { return Vec::new() };
     let loss = LossStep::Read { record: record.clone() };
-    vec![Event::Loss { job, loss, at: call.sent_at }]
+    vec![Event::Loss { job, loss, at: call.sent_at_shown }]
 }
 
 pub(crate) fn retried(call: &Call, job: JobId, at: Timestamp) -> Event {

@@ -12,6 +12,7 @@ use planner::{
 };
 
 use super::buildkite::Job;
+use super::clocks::Skew;
 use super::dice::Dice;
 use super::faults::Kind;
 use super::losses::{Fate, PER_BUILD};
@@ -167,10 +168,14 @@ fn verdict(dice: &mut Dice, alike: bool) -> Verdict {
     }
 }
 
+/// How far the clocks of others may be off.
+const MINUTES: u64 = 300_000;
+
 impl Sim<'_> {
     /// All jobs and all bad luck, each at its time.
     pub(crate) fn set_the_scene(&mut self) {
         let busy = u64::try_from(self.scene.busy.as_millis()).expect("a short time");
+        self.set_other_clocks();
         for number in 0..self.scene.jobs {
             let at = match number % 3 {
                 0 => 200,
@@ -190,6 +195,16 @@ impl Sim<'_> {
         self.start_shell(0);
     }
 
+    fn set_other_clocks(&mut self) {
+        if self.faults.has(Kind::OtherClocks) {
+            self.faults.count(Kind::OtherClocks);
+            self.buildkite.clock = Skew::of(&mut self.dice, MINUTES);
+            for place in self.places.values_mut() {
+                place.clock = Skew::of(&mut self.dice, MINUTES);
+            }
+        }
+    }
+
     fn add_job(&mut self, number: u64, at: u64) {
         let id = JobId(self.dice.uuid());
         let verdict = verdict(&mut self.dice, self.scene.jobs_alike);
@@ -199,7 +214,7 @@ impl Sim<'_> {
             queue: queue.into(),
             priority: 0,
             rules: vec![format!("queue={queue}")],
-            scheduled_at: Timestamp::from_millis(BASE + at),
+            scheduled_at: self.buildkite.clock.shows(Timestamp::from_millis(BASE + at)),
             runnable_at: None,
             pipeline: "web".into(),
             branch: "main".into(),
@@ -224,11 +239,11 @@ impl Sim<'_> {
         };
         self.buildkite.jobs.insert(id, job);
         self.at(at, Happening::Arrives(id));
-        if self.strikes(Kind::Cancels, 500) {
+        if self.looms(Kind::Cancels, 500) {
             let later = at + self.dice.between(0, 15_000);
             self.at(later, Happening::Cancel(id));
         }
-        if self.strikes(Kind::Priorities, 500) {
+        if self.looms(Kind::Priorities, 500) {
             let later = at + self.dice.between(0, 10_000);
             self.at(later, Happening::Reprioritise(id));
         }
@@ -278,7 +293,14 @@ impl Sim<'_> {
         if self.faults.has(Kind::CrashLoop) {
             for _ in 0..self.dice.between(3, 8) {
                 let from = self.dice.between(500, busy);
-                self.at(from, Happening::Crash(0));
+                self.at(from, Happening::CrashAgain(0));
+            }
+        }
+        // Both need a start that is not the first.
+        if self.faults.has(Kind::ClockSet) || self.faults.has(Kind::LostJournal) {
+            for _ in 0..self.dice.between(1, 3) {
+                let from = self.dice.between(500, busy);
+                self.at(from, Happening::CrashAgain(0));
             }
         }
         if self.faults.has(Kind::TwoInstallations) {
@@ -289,6 +311,12 @@ impl Sim<'_> {
             for _ in 0..self.dice.between(5, 20) {
                 let from = self.dice.between(300, busy);
                 self.at(from, Happening::OtherStack);
+            }
+        }
+        if self.faults.has(Kind::LimitsChange) {
+            for _ in 0..self.dice.between(1, 4) {
+                let from = self.dice.between(500, busy);
+                self.at(from, Happening::Limits);
             }
         }
     }

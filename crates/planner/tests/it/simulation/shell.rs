@@ -1,20 +1,21 @@
-//! What the real shell will do, without choices: it keeps ledger, journal and observation, runs a
-//! round when something changed or is due, writes down and then does. It can crash, freeze, lose
-//! its journal, and be one of two.
+//! What the real shell does, without choices: it keeps ledger, journal and observation, runs a
+//! round when something changed or is due, writes down and then does. How it starts and ends is
+//! told in `lives`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{
-    Action, BackendName, BuildkiteSeen, CreateOutcome, Event, Hold, JobId, Ledger, Observation,
-    QueueKey, Step, Timestamp, TokenSeen,
+    Action, BackendName, CreateOutcome, Event, FinishOutcome, Hold, JobId, Ledger, LossStep,
+    Observation, QueueKey, RetryOutcome, Step, Timestamp, TokenSeen, WorstCost,
 };
 
 use super::backends::Order;
 use super::buildkite::Token;
 use super::calls::{Call, Key, keys_of, without};
-use super::faults::{Kind, Point};
+use super::clocks::Skew;
+use super::faults::{CrashAt, Kind, Point};
 use super::invariants::Promise;
 use super::world::{Happening, Sim, ToShell};
 
@@ -25,12 +26,21 @@ pub(crate) struct Shell {
     pub(crate) frozen_until: Option<Timestamp>,
     /// Grows with each start: what was meant for an earlier life is not heard.
     pub(crate) life: u32,
+    /// When this life began.
+    pub(crate) born_at: Timestamp,
     /// Which journal it goes by; another one after a loss.
     pub(crate) epoch: u64,
+    /// How far the host's clock is off, and the process's own in this life.
+    pub(crate) wall: Skew,
+    pub(crate) clock: Skew,
+    /// What the clock showed when the journal was last written to.
+    pub(crate) written_at: Timestamp,
     pub(crate) ledger: Ledger,
     pub(crate) journal: Vec<Event>,
-    /// What happened while the journal took no writes.
-    unwritten: Vec<Event>,
+    /// The journal takes no writes, whether that was noticed or not.
+    pub(crate) disk_full: bool,
+    /// What happened meanwhile.
+    pub(crate) unwritten: Vec<Event>,
     pub(crate) seen: Observation,
     pub(crate) in_flight: BTreeSet<Key>,
     /// The tokens themselves, by job, with the attempt that each is for.
@@ -38,16 +48,21 @@ pub(crate) struct Shell {
     pub(crate) holds: BTreeMap<JobId, Hold>,
     pub(crate) failures: BTreeMap<(QueueKey, u8), u32>,
     pub(crate) looking: BTreeSet<BackendName>,
+    /// When the newest listing was begun that came from each backend, whole or not.
+    pub(crate) looked_at: BTreeMap<BackendName, Timestamp>,
     pub(crate) allowance: (Timestamp, u32),
     pub(crate) last_round: Timestamp,
-    round_at: Option<Timestamp>,
-    rounds: u64,
-    restarting: bool,
+    /// What it last said that its crash would cost at most.
+    pub(crate) worst_cost: WorstCost,
+    pub(crate) round_at: Option<Timestamp>,
+    pub(crate) rounds: u64,
+    pub(crate) restarting: bool,
+    /// What becomes of an event on its way into the ledger: itself, but for a planted bug.
+    pub(crate) hears: fn(Event) -> Option<Event>,
 }
 
 /// The least time between two rounds.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(10);
-const FROZEN: Duration = Duration::from_secs(600);
 /// The backend with a rate budget, and how it fills.
 const PACED: &str = "vms";
 const ALLOWANCE: u32 = 4;
@@ -59,9 +74,14 @@ impl Shell {
             alive: false,
             frozen_until: None,
             life: 0,
+            born_at: Timestamp::ZERO,
             epoch: 1,
+            wall: Skew::default(),
+            clock: Skew::default(),
+            written_at: Timestamp::ZERO,
             ledger: Ledger::default(),
             journal: Vec::new(),
+            disk_full: false,
             unwritten: Vec::new(),
             seen: Observation::default(),
             in_flight: BTreeSet::new(),
@@ -69,11 +89,14 @@ impl Shell {
             holds: BTreeMap::new(),
             failures: BTreeMap::new(),
             looking: BTreeSet::new(),
+            looked_at: BTreeMap::new(),
             allowance: (Timestamp::ZERO, ALLOWANCE),
             last_round: Timestamp::ZERO,
+            worst_cost: WorstCost::default(),
             round_at: None,
             rounds: 0,
             restarting: false,
+            hears: Some,
         }
     }
 
@@ -81,52 +104,33 @@ impl Shell {
         self.frozen_until.is_some_and(|until| until > now)
     }
 
+    /// Whether the backend has not been listed yet.
+    pub(crate) fn is_blind(&self, backend: &BackendName) -> bool {
+        self.seen.backends.get(backend).is_none_or(|seen| seen.listed_at.is_none())
+    }
+
     pub(crate) fn record(&mut self, event: Event) {
-        if self.seen.journal_full {
-            self.unwritten.push(event.clone());
-        } else {
-            self.journal.push(event.clone());
+        let Some(event) = (self.hears)(event) else { return };
+        self.unwritten.push(event.clone());
+        if !self.disk_full {
+            self.write_down();
         }
         self.ledger.record(event);
+    }
+
+    /// What is done with leaves the journal, with all that was written of it.
+    pub(crate) fn write_down(&mut self) {
+        for event in std::mem::take(&mut self.unwritten) {
+            if let Event::Forgotten { job, .. } = event {
+                self.journal.retain(|event| event.job() != job);
+            } else {
+                self.journal.push(event);
+            }
+        }
     }
 }
 
 impl Sim<'_> {
-    pub(crate) fn start_shell(&mut self, index: usize) {
-        let (now, full, draining) = (self.now, self.journal_is_full, self.is_draining);
-        let shell = &mut self.shells[index];
-        shell.alive = true;
-        shell.restarting = false;
-        shell.life += 1;
-        shell.round_at = None;
-        shell.ledger = Ledger::default();
-        for event in shell.journal.clone() {
-            shell.ledger.record(event);
-        }
-        shell.seen = Observation {
-            instance: shell.instance.clone(),
-            started_at: now,
-            buildkite: BuildkiteSeen { failing_since: Some(now), reachable_since: now },
-            journal_full: full,
-            draining,
-            ..Observation::default()
-        };
-        // What was under way when the last life ended has an outcome that nobody knows.
-        for event in shell.ledger.resume(now) {
-            shell.record(event);
-        }
-        self.tell(None, || format!("process {index} starts"));
-        let queues: Vec<_> = self.policy.queues.keys().cloned().collect();
-        let backends: Vec<_> = self.policy.backends.keys().cloned().collect();
-        for queue in queues {
-            self.shell_soon(index, 1, ToShell::ListQueue(queue));
-        }
-        for backend in backends {
-            self.shell_soon(index, 1, ToShell::ListBackend(backend));
-        }
-        self.want_round(index, now);
-    }
-
     pub(crate) fn shell_soon(&mut self, index: usize, millis: u64, what: ToShell) {
         let life = self.shells[index].life;
         self.after(Duration::from_millis(millis), Happening::Shell(index, life, what));
@@ -146,74 +150,6 @@ impl Sim<'_> {
             ToShell::ListBackend(backend) => self.list_backend(index, backend, true),
             ToShell::Look(backend) => self.list_backend(index, backend, false),
             ToShell::Deliver(delivery) => self.deliver(index, *delivery),
-        }
-    }
-
-    pub(crate) fn crash(&mut self, index: usize) {
-        if !self.shells[index].alive || self.faults.is_calm() {
-            return;
-        }
-        let lost = self.strikes(Kind::LostJournal, 600);
-        let epoch = self.serial();
-        let renamed = lost && self.dice.chance(300);
-        let shell = &mut self.shells[index];
-        shell.alive = false;
-        shell.frozen_until = None;
-        shell.life += 1;
-        shell.in_flight.clear();
-        shell.purse.clear();
-        shell.holds.clear();
-        shell.failures.clear();
-        shell.looking.clear();
-        shell.unwritten.clear();
-        if lost {
-            shell.journal.clear();
-            shell.epoch = epoch;
-        }
-        if renamed {
-            shell.instance = format!("again-{epoch}").into();
-        }
-        let restarting = std::mem::replace(&mut shell.restarting, true);
-        self.tell(None, || format!("process {index} crashes; journal lost: {lost}"));
-        if !restarting {
-            let down = self.dice.millis(100, 4_000);
-            self.after(down, Happening::Restart(index));
-        }
-    }
-
-    pub(crate) fn freeze(&mut self, index: usize) {
-        self.shells[index].frozen_until = Some(self.now.plus(FROZEN));
-        self.tell(None, || format!("process {index} is frozen for {} s", FROZEN.as_secs()));
-    }
-
-    pub(crate) fn other_installation(&mut self) {
-        let mut shell = Shell::new("second");
-        shell.epoch = self.serial();
-        self.shells.push(shell);
-        self.start_shell(self.shells.len() - 1);
-    }
-
-    pub(crate) fn journal_takes_writes(&mut self, takes: bool) {
-        self.journal_is_full = !takes;
-        for index in 0..self.shells.len() {
-            let shell = &mut self.shells[index];
-            shell.seen.journal_full = !takes;
-            if takes {
-                shell.journal.append(&mut shell.unwritten);
-            }
-            if shell.alive {
-                self.want_round(index, self.now);
-            }
-        }
-    }
-
-    pub(crate) fn drain(&mut self, draining: bool) {
-        self.is_draining = draining;
-        for index in 0..self.shells.len() {
-            self.shells[index].seen.draining = draining;
-            if self.shells[index].alive {
-                self.want_round(index, self.now);
-            }
         }
     }
 
@@ -239,26 +175,42 @@ impl Sim<'_> {
         shell.rounds += 1;
         shell.seen.dispatch = format!("{index}-{}", shell.rounds).into();
         shell.refill(now);
-        let plan = (self.decide)(&shell.ledger, &shell.seen, &self.policy, now);
-        shell.holds.clone_from(&plan.holds);
+        for seen in shell.seen.backends.values_mut() {
+            seen.first_listed_at = seen.first_listed_at.or(seen.listed_at);
+        }
+        let shown = shell.clock.shows(now);
+        let plan = (self.decide)(&shell.ledger, &shell.seen, &self.policy, shown);
+        let shell = &mut self.shells[index];
+        let wake_at = plan.wake_at.map(|at| shell.clock.when(at));
+        shell.holds = plan.holds;
         let mut changed = !plan.facts.is_empty();
         for fact in plan.facts {
             self.tell(Some(fact.job()), || format!("fact: {fact:?}"));
             self.check_begun(index, &fact);
             self.shells[index].record(fact);
         }
+        let mut wrote = changed;
         for step in plan.steps {
+            wrote |= !step.intents.is_empty();
             changed |= self.perform(index, step);
             if !self.shells[index].alive {
                 return;
             }
         }
+        // What was written shows that the disk is full.
+        let shell = &mut self.shells[index];
+        shell.seen.journal_full |= wrote && shell.disk_full;
+        if wrote && !shell.disk_full {
+            shell.written_at = shown;
+        }
         self.check_round(changed);
+        self.check_told(index);
         self.shells[index].tidy();
+        self.number(index);
         if changed {
             self.want_round(index, now);
         }
-        if let Some(at) = plan.wake_at {
+        if let Some(at) = wake_at {
             self.want_round(index, at);
         }
     }
@@ -277,12 +229,16 @@ impl Sim<'_> {
         without(&mut action, &left_out);
         intents.retain(|event| !left_out.contains(&event.job()));
         self.steps += 1;
+        if self.faults.cancel_at == Some(self.steps) {
+            self.canceled(free[0].job());
+        }
         let crash = self.crash_here();
         if crash == Some(Point::Journal) {
             self.crash(index);
             return true;
         }
         let changed = !intents.is_empty();
+        let begun: BTreeSet<JobId> = intents.iter().map(Event::job).collect();
         for event in intents {
             self.tell(Some(event.job()), || format!("written down: {event:?}"));
             self.check_begun(index, &event);
@@ -292,6 +248,10 @@ impl Sim<'_> {
             self.crash(index);
             return true;
         }
+        if self.shells[index].disk_full && !self.goes_unwritten(index, &mut action, &begun) {
+            return changed;
+        }
+        let free = keys_of(&action);
         let returns = self.send(index, action, free);
         if crash == Some(Point::Reply) {
             let span = returns.unwrap_or_default() / 2;
@@ -300,9 +260,53 @@ impl Sim<'_> {
         changed
     }
 
+    /// Whether the step is taken though it could not be written down: what begins something is
+    /// not, as if its call had come to nothing.
+    fn goes_unwritten(
+        &mut self,
+        index: usize,
+        action: &mut Action,
+        begun: &BTreeSet<JobId>,
+    ) -> bool {
+        let at = self.clock(index);
+        let shell = &mut self.shells[index];
+        match action {
+            Action::Create(create) => {
+                let (job, attempt) = (create.job, create.attempt);
+                let outcome = CreateOutcome::NotSent;
+                shell.record(Event::CreateEnded { job, attempt, outcome, at });
+                false
+            }
+            Action::Finish { job, .. } => {
+                let outcome = FinishOutcome::Unknown;
+                shell.record(Event::FinishEnded { job: *job, outcome, at });
+                false
+            }
+            Action::Retry { job } => {
+                let loss = LossStep::RetryEnded { outcome: RetryOutcome::Unknown };
+                shell.record(Event::Loss { job: *job, loss, at });
+                false
+            }
+            Action::Reserve { .. } => {
+                for job in begun {
+                    shell.record(Event::NotReserved { job: *job, sent_at: at });
+                }
+                without(action, begun);
+                !keys_of(action).is_empty()
+            }
+            Action::Ask { .. }
+            | Action::Look { .. }
+            | Action::ReadRecord { .. }
+            | Action::Mint { .. }
+            | Action::Delete { .. }
+            | Action::Notify { .. } => true,
+        }
+    }
+
     /// Whether the process dies at this step: on purpose, or by bad luck.
     fn crash_here(&mut self) -> Option<Point> {
-        let planned = self.faults.crash_at.filter(|crash| crash.step == self.steps);
+        let here = |crash: &CrashAt| crash.step == self.steps && !self.faults.is_calm();
+        let planned = self.faults.crash_at.filter(here);
         if let Some(crash) = planned {
             return Some(crash.point);
         }
@@ -342,7 +346,7 @@ impl Sim<'_> {
         let shell = &mut self.shells[index];
         let (attempt, token) = *shell.purse.get(&create.job)?;
         let told = shell.seen.tokens.get(&create.job)?;
-        if attempt != create.attempt || told.expires_at <= self.now {
+        if attempt != create.attempt || told.expires_at <= shell.clock.shows(self.now) {
             return None;
         }
         let over = create.offer.backend.as_str() == PACED && shell.allowance.1 == 0;
@@ -365,10 +369,10 @@ impl Sim<'_> {
 
     fn not_sent(&mut self, index: usize, job: JobId, attempt: u32) {
         self.tell(Some(job), || format!("create {attempt} is not sent: no token for it"));
-        let at = self.now;
+        let at = self.clock(index);
         let outcome = CreateOutcome::NotSent;
         self.shells[index].record(Event::CreateEnded { job, attempt, outcome, at });
-        self.want_round(index, at);
+        self.want_round(index, self.now);
     }
 }
 
@@ -391,15 +395,29 @@ impl Shell {
         self.seen.answers.retain(|job, _| ledger.entry(*job).is_some());
     }
 
+    /// A token whose reservation is gone is dropped. One that has been used stays here, unlike in
+    /// the real shell: that no second machine is made with it is the core's to keep.
+    pub(crate) fn drop_spent(&mut self, event: &Event) {
+        if let Event::NotReserved { job, .. } = event {
+            self.purse.remove(job);
+            self.seen.tokens.remove(job);
+        }
+    }
+
+    /// A token is good for its lifetime and the reservation's rest, both reckoned by our own clock
+    /// from when the request was sent: Buildkite's may show another time.
     pub(crate) fn keep_token(
         &mut self,
         token: Token,
         attempt: u32,
         asked: Timestamp,
-        told: Timestamp,
+        lifetime: Duration,
     ) {
+        let lease = self.ledger.entry(token.job).and_then(|entry| entry.lease);
+        let Some(lease) = lease else { return };
         self.purse.insert(token.job, (attempt, token));
-        let seen = TokenSeen { attempt, issued_at: asked, expires_at: told };
+        let expires_at = asked.plus(lifetime).min(lease.until);
+        let seen = TokenSeen { attempt, issued_at: asked, expires_at };
         self.seen.tokens.insert(token.job, seen);
     }
 }

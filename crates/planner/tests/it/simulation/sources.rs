@@ -20,7 +20,15 @@ use super::world::{Happening, Sim, ToShell};
 #[derive(Clone, Debug)]
 pub(crate) enum Delivery {
     Queue { queue: QueueKey, listed_at: Timestamp, listed: Option<Listed>, brings: Brings },
-    Backend { backend: BackendName, listed_at: Timestamp, listing: Option<Listing> },
+    Backend { backend: BackendName, listed_at: Timestamp, listing: Option<Shown> },
+}
+
+/// What a backend shows of its machines.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    listing: Listing,
+    /// Whether that is all of them; the backend says so.
+    complete: bool,
 }
 
 /// An outage shorter than this is a hiccup: nobody's time is stopped for it.
@@ -32,15 +40,19 @@ impl Sim<'_> {
         let now = self.now;
         let fresh = self.buildkite.list(&queue, now);
         let idle = fresh.candidates.is_empty() && self.shells[index].in_flight.is_empty();
-        let late = self.strikes(Kind::StaleQueue, 300).then(|| self.dice.millis(300, 6_000));
+        let late = self.looms(Kind::StaleQueue, 300).then(|| self.dice.millis(300, 6_000));
         let old = late.and_then(|lag| self.buildkite.list_late(&queue, now.minus(lag)));
+        if old.as_ref().is_some_and(|old| old.candidates.len() != fresh.candidates.len()) {
+            self.faults.count(Kind::StaleQueue);
+        }
         let half = self.strikes(Kind::HalfListing, 300);
         let whole = route.brings == Brings::Word && !half;
         let listed = whole.then(|| old.unwrap_or(fresh));
         let again = if idle { 1_000 } else { 250 };
         self.shell_soon(index, again, ToShell::ListQueue(queue.clone()));
         let brings = route.brings;
-        let delivery = Delivery::Queue { queue, listed_at: now, listed, brings };
+        let listed_at = self.clock(index);
+        let delivery = Delivery::Queue { queue, listed_at, listed, brings };
         self.carry(index, route.returns, delivery);
     }
 
@@ -54,20 +66,33 @@ impl Sim<'_> {
         let lags =
             self.policy.backends.get(&backend).is_some_and(|policy| !policy.listing_lag.is_zero());
         let late =
-            (lags && self.strikes(Kind::StaleMachines, 300)).then(|| self.dice.millis(500, 6_000));
+            (lags && self.looms(Kind::StaleMachines, 300)).then(|| self.dice.millis(500, 6_000));
         let half = self.strikes(Kind::HalfListing, 300);
         let place = self.places.entry(backend.clone()).or_default();
         let fresh = place.list(now);
         let busy = !fresh.is_empty()
             || self.shells[index].ledger.entries().any(|entry| !entry.attempts.is_empty());
         let old = late.and_then(|lag| place.list_late(now, lag));
+        if old.as_ref().is_some_and(|old| !old.keys().eq(fresh.keys())) {
+            self.faults.count(Kind::StaleMachines);
+        }
         let whole = route.brings == Brings::Word && !half;
-        let listing = whole.then(|| old.unwrap_or(fresh));
+        let listing = whole.then(|| self.shown(old.unwrap_or(fresh)));
         if regular {
             let again = if busy { 1_000 } else { 5_000 };
             self.shell_soon(index, again, ToShell::ListBackend(backend.clone()));
         }
-        self.carry(index, route.returns, Delivery::Backend { backend, listed_at: now, listing });
+        let listed_at = self.clock(index);
+        self.carry(index, route.returns, Delivery::Backend { backend, listed_at, listing });
+    }
+
+    /// All of it, or a part that says that it is one.
+    fn shown(&mut self, mut listing: Listing) -> Shown {
+        let complete = listing.is_empty() || !self.strikes(Kind::PartialListing, 300);
+        if !complete {
+            listing.retain(|_, _| self.dice.chance(500));
+        }
+        Shown { listing, complete }
     }
 
     fn carry(&mut self, index: usize, span: Duration, delivery: Delivery) {
@@ -192,29 +217,44 @@ impl Sim<'_> {
         index: usize,
         backend: &BackendName,
         listed_at: Timestamp,
-        listing: Option<Listing>,
+        shown: Option<Shown>,
     ) {
         let now = self.now;
         let shell = &mut self.shells[index];
         let seen = shell.seen.backends.entry(backend.clone()).or_default();
-        let Some(listing) = listing else {
-            let words = "the listing did not come to its end".into();
+        let failing = |words: &str| {
             let class = FailureClass::Ambiguous;
-            seen.failing = Some(Failure { class, words, retry_after: None });
+            Some(Failure { class, words: words.into(), retry_after: None })
+        };
+        let Some(Shown { listing, complete }) = shown else {
+            seen.failing = failing("the listing did not come to its end");
             return self.want_round(index, now);
         };
-        if seen.listed_at.is_some_and(|at| at >= listed_at) {
+        if shell.looked_at.get(backend).is_some_and(|at| *at >= listed_at) {
             return;
         }
-        seen.failing = None;
-        seen.listed_at = Some(listed_at);
-        seen.machines = listing;
-        let epoch = shell.epoch;
+        shell.looked_at.insert(backend.clone(), listed_at);
+        if complete {
+            seen.failing = None;
+            seen.listed_at = Some(listed_at);
+            seen.machines = listing;
+        } else {
+            // What it lacks is unknown, not gone: the rest of the last whole one stays.
+            seen.failing = failing("a part of its machines cannot be read");
+            seen.machines.extend(listing);
+        }
         self.want_round(index, now);
-        if self.two_installations() {
-            // What the other one makes is not ours to count.
+        self.make_known(index, backend);
+    }
+
+    /// What a listing has shown to a process counts for it from now on, whoever asked for it.
+    fn make_known(&mut self, index: usize, backend: &BackendName) {
+        if self.two_installations() || self.shells[index].is_blind(backend) {
+            // What the other one makes is not ours to count, nor what a part of a listing shows
+            // before there was a whole one.
             return;
         }
+        let (now, epoch) = (self.now, self.shells[index].epoch);
         for machine in self.places.entry(backend.clone()).or_default().machines.values_mut() {
             let key = (machine.seen.job, machine.seen.attempt);
             let shown = self.shells[index].seen.backends[backend].machines.contains_key(&key);
@@ -228,7 +268,7 @@ impl Sim<'_> {
 
     /// Whether Buildkite can be reached, as the shell makes of it.
     pub(crate) fn heard(&mut self, index: usize, brings: Brings) {
-        let now = self.now;
+        let now = self.clock(index);
         let buildkite = &mut self.shells[index].seen.buildkite;
         match (brings, buildkite.failing_since) {
             (Brings::Word | Brings::TooMany, Some(since)) => {
@@ -236,11 +276,11 @@ impl Sim<'_> {
                 if now.since(since) >= HICCUP || since == self.shells[index].seen.started_at {
                     self.shells[index].seen.buildkite.reachable_since = now;
                 }
-                self.want_round(index, now);
+                self.want_round(index, self.now);
             }
             (Brings::Nothing | Brings::ServerError, None) => {
                 buildkite.failing_since = Some(now);
-                self.want_round(index, now);
+                self.want_round(index, self.now);
             }
             (Brings::Word | Brings::TooMany, None)
             | (Brings::Nothing | Brings::ServerError, Some(_)) => {}

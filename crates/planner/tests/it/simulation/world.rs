@@ -12,8 +12,9 @@ use planner::{
 use super::backends::{Place, Stage};
 use super::buildkite::{Buildkite, Stack};
 use super::calls::Call;
+use super::cost::Reckon;
 use super::dice::Dice;
-use super::faults::Faults;
+use super::faults::{Faults, Kind};
 use super::invariants::{Broken, Watch};
 use super::scene::Scene;
 use super::shell::Shell;
@@ -46,10 +47,14 @@ pub(crate) enum Happening {
     /// For this shell, in this life of it.
     Shell(usize, u32, ToShell),
     Crash(usize),
+    /// One more of several.
+    CrashAgain(usize),
     Restart(usize),
     Freeze(usize),
     OtherInstallation,
     Window(Window, bool),
+    /// The operator has the configuration read again.
+    Limits,
     Check,
     Calm,
 }
@@ -62,6 +67,17 @@ pub(crate) enum Window {
     Journal,
     /// The operator wants nothing new to be taken.
     Drain,
+}
+
+impl Window {
+    const fn kind(self) -> Kind {
+        match self {
+            Self::Buildkite => Kind::BuildkiteOutage,
+            Self::Backend => Kind::BackendOutage,
+            Self::Journal => Kind::JournalFull,
+            Self::Drain => Kind::Drained,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -82,6 +98,8 @@ pub(crate) struct Sim<'d> {
     pub(crate) faults: Faults,
     pub(crate) scene: Scene,
     pub(crate) policy: Policy,
+    /// What the policy's limits were before, and until when.
+    pub(crate) earlier_limits: Vec<(Timestamp, Policy)>,
     pub(crate) buildkite: Buildkite,
     pub(crate) places: BTreeMap<BackendName, Place>,
     pub(crate) shells: Vec<Shell>,
@@ -91,6 +109,8 @@ pub(crate) struct Sim<'d> {
     pub(crate) broken: Option<Broken>,
     pub(crate) story: Story,
     pub(crate) decide: &'d mut Decide<'d>,
+    /// How the processes reckon what their crash would cost.
+    pub(crate) reckon: Reckon,
     pub(crate) calm_since: Option<Timestamp>,
     pub(crate) journal_is_full: bool,
     pub(crate) is_draining: bool,
@@ -114,6 +134,7 @@ impl<'d> Sim<'d> {
             faults,
             scene,
             policy,
+            earlier_limits: Vec::new(),
             buildkite: Buildkite::default(),
             places,
             shells: vec![Shell::new("first")],
@@ -123,6 +144,7 @@ impl<'d> Sim<'d> {
             broken: None,
             story: Story::new(story),
             decide,
+            reckon: planner::worst_cost,
             calm_since: None,
             journal_is_full: false,
             is_draining: false,
@@ -175,10 +197,12 @@ impl<'d> Sim<'d> {
             Happening::CallReturns(call) => self.call_returns(call),
             Happening::Shell(shell, life, what) => self.reach_shell(shell, life, what),
             Happening::Crash(shell) => self.crash(shell),
+            Happening::CrashAgain(shell) => self.crash_again(shell),
             Happening::Restart(shell) => self.start_shell(shell),
             Happening::Freeze(shell) => self.freeze(shell),
             Happening::OtherInstallation => self.other_installation(),
             Happening::Window(kind, open) => self.window(kind, open),
+            Happening::Limits => self.change_limits(),
             Happening::Check => self.check(),
             Happening::Calm => self.calm(),
         }
@@ -191,8 +215,12 @@ impl<'d> Sim<'d> {
         }
     }
 
-    fn canceled(&mut self, job: JobId) {
+    pub(crate) fn canceled(&mut self, job: JobId) {
+        let before = self.buildkite.state(job);
         let state = self.buildkite.cancel(job);
+        if state != Some(before) {
+            self.faults.count(Kind::Cancels);
+        }
         self.tell(Some(job), || format!("somebody cancels the job: {state:?}"));
         if state == Some(JobState::Canceling) {
             let seen = self.dice.millis(1_000, 6_000);
@@ -203,6 +231,9 @@ impl<'d> Sim<'d> {
     fn reprioritised(&mut self, job: JobId) {
         let priority = i64::from(self.dice.small(0, 20)) - 10;
         let Some(job) = self.buildkite.jobs.get_mut(&job) else { return };
+        if job.state == JobState::Scheduled {
+            self.faults.count(Kind::Priorities);
+        }
         let mut candidate = Candidate::clone(&job.candidate);
         Arc::make_mut(&mut candidate.row).priority = priority;
         job.candidate = Arc::new(candidate);
@@ -210,6 +241,7 @@ impl<'d> Sim<'d> {
 
     fn paused(&mut self, queue: &QueueKey, paused: bool) {
         if paused {
+            self.faults.count(Kind::Pauses);
             self.buildkite.paused.insert(queue.clone());
         } else {
             self.buildkite.paused.remove(queue);
@@ -230,6 +262,7 @@ impl<'d> Sim<'d> {
         }
         let job = free[self.dice.index(free.len())];
         let lease = self.dice.millis(2_000, 20_000);
+        self.faults.count(Kind::OtherStack);
         self.buildkite.reserve(job, Stack::Other, self.now.plus(lease), 0, self.now);
         self.tell(Some(job), || "another stack reserves the job".to_owned());
         self.after(lease, Happening::Lapse(job));
@@ -311,8 +344,34 @@ impl<'d> Sim<'d> {
         }
     }
 
+    fn crash_again(&mut self, index: usize) {
+        if self.faults.has(Kind::CrashLoop) && self.shells[index].alive {
+            self.faults.count(Kind::CrashLoop);
+        }
+        self.crash(index);
+    }
+
+    fn change_limits(&mut self) {
+        if self.faults.is_calm() {
+            return;
+        }
+        self.faults.count(Kind::LimitsChange);
+        let next = self.scene.policy(&mut self.dice);
+        let before = std::mem::replace(&mut self.policy, next);
+        self.earlier_limits.push((self.now, before));
+        self.tell(None, || "the limits are others from now on".to_owned());
+        for index in 0..self.shells.len() {
+            if self.shells[index].alive {
+                self.want_round(index, self.now);
+            }
+        }
+    }
+
     fn window(&mut self, window: Window, open: bool) {
         let open = open && !self.faults.is_calm();
+        if open {
+            self.faults.count(window.kind());
+        }
         match window {
             Window::Buildkite => self.faults.buildkite_down = open,
             Window::Backend if open => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use buildkite::rest::wire::Job;
 use serde::Deserialize;
@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::place::{Asked, JobOrStep, OfBuild, OfJob, escaped, refuse};
 use super::show;
-use crate::engine::Engine;
-use crate::http::reply::{Failure, Reply, read};
+use crate::engine::{Answers, Engine};
+use crate::http::reply::{Reply, read};
 use crate::server::Shared;
 
 /// The states that jobs are asked for by.
@@ -165,7 +165,7 @@ pub(super) async fn reprioritize(
 #[derive(Default, Deserialize)]
 struct Unblock {
     #[serde(default)]
-    fields: BTreeMap<String, Value>,
+    fields: Answers,
 }
 
 pub(super) async fn unblock(
@@ -174,10 +174,6 @@ pub(super) async fn unblock(
     body: Bytes,
 ) -> Reply<Json<Value>> {
     let told: Unblock = if body.is_empty() { Unblock::default() } else { read(&body)? };
-    if !told.fields.is_empty() {
-        let why = "fields are not played by the sandbox: leave them out";
-        return Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, why));
-    }
-    shared.engine(|engine, now| engine.unblock_step(id, now))?;
+    shared.engine(|engine, now| engine.unblock_step(id, &told.fields, now))?;
     Ok(show(State(shared), JobOrStep(id)).await)
 }

@@ -95,7 +95,7 @@ pub(super) fn job(engine: &Engine, job: &Job) -> wire::Job {
         retry_type: retry.map(|retry| retry.retry_type(job).to_owned()),
         parallel_group_index: total.map(|parallel| parallel.index),
         parallel_group_total: total.map(|parallel| parallel.total),
-        matrix: None,
+        matrix: job.command.matrix.as_ref().map(|values| json!(values)),
         cluster_id: cluster.clustered.then_some(cluster.id),
         cluster_url: cluster.clustered.then_some(cluster_url),
         cluster_queue_id: cluster.clustered.then_some(queue.id),
@@ -115,7 +115,7 @@ pub(super) fn step(engine: &Engine, build: &Build, step: &Step) -> Value {
         StepState::Passed | StepState::SoftFailed => "unblocked",
         StepState::Failed => "blocked_failed",
         StepState::Canceled => "canceled",
-        StepState::Broken => "broken",
+        StepState::Broken | StepState::Omitted => "broken",
     };
     json!({
         "id": step.id,
@@ -153,6 +153,7 @@ pub(super) fn build(engine: &Engine, build: &Build) -> Value {
         "number": build.number,
         "state": build.state,
         "blocked": build.state == crate::engine::BuildState::Blocked,
+        "blocked_state": build.blocked_state(),
         "message": build.message,
         "commit": build.commit,
         "branch": build.branch,

@@ -1,0 +1,53 @@
+//! G4: what a crash costs at worst is a number, and the truth never costs more: what would be paid
+//! from this moment on if nobody ever deleted anything, so that each machine lives to its deadline.
+//! Nothing is asked for between two rounds, so the number of the last one holds until the next.
+
+use planner::{JobId, Ledger, Observation, Policy, Timestamp, WorstCost};
+
+use super::backends::{Machine, Place};
+use super::invariants::Promise;
+use super::world::Sim;
+
+pub(crate) type Reckon = fn(&Ledger, &Observation, &Policy, Timestamp) -> WorstCost;
+
+const MILLIS_PER_HOUR: u128 = 3_600_000;
+
+impl Sim<'_> {
+    /// The process says what its crash would cost from now on.
+    pub(crate) fn number(&mut self, index: usize) {
+        let now = self.clock(index);
+        let shell = &mut self.shells[index];
+        shell.worst_cost = (self.reckon)(&shell.ledger, &shell.seen, &self.policy, now);
+    }
+
+    pub(crate) fn check_cost(&mut self) {
+        let mut wrong = None;
+        for shell in &self.shells {
+            let said = shell.worst_cost;
+            let of_this_journal = |machine: &&Machine| machine.epoch == shell.epoch;
+            let machines = self.places.values().flat_map(Place::live).filter(of_this_journal);
+            let (mut cost, mut unpriced, mut last) = (0_u128, 0, None::<JobId>);
+            for machine in machines {
+                let seen = &machine.seen;
+                if !self.watch.was_asked(shell.epoch, seen.job, seen.attempt) {
+                    unpriced += u32::from(machine.known_since < shell.last_round);
+                } else if !machine.late {
+                    let rest = seen.deadline_at.since(self.now).as_millis();
+                    cost += rest * u128::from(machine.cost);
+                    last = Some(seen.job);
+                }
+            }
+            if cost > u128::from(said.micros) * MILLIS_PER_HOUR {
+                let truth = cost / MILLIS_PER_HOUR;
+                wrong = Some((last, format!("{truth} would be paid, and {said:?} was said")));
+            }
+            if unpriced > said.unpriced {
+                let text = format!("{unpriced} machines were adopted, and {said:?} was said");
+                wrong = Some((None, text));
+            }
+        }
+        if let Some((job, text)) = wrong {
+            self.broke(Promise::G4, job, text);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! G7: a job that waits says why, within 2 s of the round that first knew it; it gets 100 words at
+//! most, and none of the last three is spent on waiting.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use planner::{Action, Event, FailureClass, JobId, Notice, Reason, Scope, Timestamp};
+
+use super::calls::Call;
+use super::invariants::Promise;
+use super::shell::Shell;
+use super::story::clock;
+use super::world::Sim;
+
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    count: BTreeMap<JobId, u32>,
+    /// What a job's developer heard last from this process: why it waits.
+    told: BTreeMap<(usize, JobId), Story>,
+    /// What the developer has to hear, known since then.
+    due: BTreeMap<(usize, JobId), (Story, Timestamp)>,
+}
+
+/// A reason to wait, without what changes while it lasts.
+#[derive(Clone, Debug, PartialEq)]
+enum Story {
+    Limit(Scope),
+    Paused,
+    Draining,
+    Unreachable(String),
+    Cooling(String, FailureClass),
+    JournalFull,
+    TwoInstallations,
+    Foreign,
+    Starting,
+    LookingUp,
+}
+
+const WITHIN: Duration = Duration::from_secs(2);
+const MOST: u32 = 100;
+const KEPT_FOR_THE_END: u32 = 3;
+
+/// What of a reason a developer has to hear; none where it only tells that we are at work.
+fn story(reason: &Reason) -> Option<Story> {
+    match reason {
+        Reason::Limit { scope, .. } => Some(Story::Limit(scope.clone())),
+        Reason::QueuePaused => Some(Story::Paused),
+        Reason::Draining => Some(Story::Draining),
+        Reason::BackendUnreachable { backend, .. } => Some(Story::Unreachable(backend.to_string())),
+        Reason::CoolingDown { backend, failure, .. } => {
+            Some(Story::Cooling(backend.to_string(), failure.class))
+        }
+        Reason::JournalFull => Some(Story::JournalFull),
+        Reason::TwoInstallations { .. } => Some(Story::TwoInstallations),
+        Reason::Foreign { nearest: Some(_), .. } => Some(Story::Foreign),
+        Reason::Starting { note: Some(_), .. } => Some(Story::Starting),
+        Reason::LookingUp { words: Some(_), .. } => Some(Story::LookingUp),
+        Reason::CreateRate { .. }
+        | Reason::BuildkiteUnreachable
+        | Reason::BackingOff { .. }
+        | Reason::LookingUp { words: None, .. }
+        | Reason::Reserving
+        | Reason::Creating { .. }
+        | Reason::Starting { note: None, .. }
+        | Reason::AgentConnected { .. }
+        | Reason::Removing { .. }
+        | Reason::LeaseLapsing
+        | Reason::Failing
+        | Reason::Foreign { nearest: None, .. } => None,
+    }
+}
+
+impl Notices {
+    fn heard(&mut self, index: usize, job: JobId, notice: &Notice) {
+        let story = match notice {
+            Notice::Waiting { reason, .. } => story(reason),
+            Notice::Made { .. }
+            | Notice::Retrying { .. }
+            | Notice::CutShort { .. }
+            | Notice::Replaced { .. }
+            | Notice::NotRetried { .. }
+            | Notice::Assumed { .. } => None,
+        };
+        match story {
+            Some(story) => self.told.insert((index, job), story),
+            None => self.told.remove(&(index, job)),
+        };
+    }
+
+    /// A process begins with what its journal says was told.
+    pub(crate) fn start(&mut self, index: usize, journal: &[Event]) {
+        self.told.retain(|(shell, _), _| *shell != index);
+        self.due.retain(|(shell, _), _| *shell != index);
+        for event in journal {
+            if let Event::Told { job, notice, .. } = event {
+                self.heard(index, *job, notice);
+            } else if let Event::Forgotten { job, .. } = event {
+                self.told.remove(&(index, *job));
+            }
+        }
+    }
+}
+
+impl Sim<'_> {
+    /// A word is on its way to a developer.
+    pub(crate) fn check_notice(&mut self, call: &Call) {
+        let Action::Notify { job, notice, .. } = &call.action else { return };
+        self.watch.notices.heard(call.shell, *job, notice);
+        if let Notice::CutShort { attempt, .. } = notice
+            && !self.ran_on(*job, *attempt)
+            && !self.two_installations()
+        {
+            let text = format!("{notice:?} is told, but no agent had the job on that machine");
+            self.broke(Promise::G7, Some(*job), text);
+        }
+        let count = self.watch.notices.count.entry(*job).or_default();
+        *count += 1;
+        let waiting = matches!(notice, Notice::Waiting { .. });
+        let most = if waiting { MOST - KEPT_FOR_THE_END } else { MOST };
+        if *count > most {
+            let text = format!("notification {count} is {notice:?}, and {most} are the most");
+            self.broke(Promise::G7, Some(*job), text);
+        }
+    }
+
+    fn ran_on(&self, job: JobId, attempt: u32) -> bool {
+        let acquired = self.buildkite.jobs.get(&job).and_then(|job| job.acquired);
+        let machines = self.places.values().flat_map(|place| &place.machines);
+        let mut of_attempt = machines
+            .filter(|(_, machine)| machine.seen.job == job && machine.seen.attempt == attempt);
+        acquired.is_some_and(|(winner, _)| of_attempt.any(|(serial, _)| *serial == winner))
+    }
+
+    /// After a round: what it knows, a developer has heard or is about to hear.
+    pub(crate) fn check_told(&mut self, index: usize) {
+        let (now, shell) = (self.now, &self.shells[index]);
+        let mute = is_mute(shell);
+        let Notices { count, told, due } = &mut self.watch.notices;
+        due.retain(|(of, job), _| *of != index || shell.holds.contains_key(job));
+        for (job, hold) in &shell.holds {
+            let key = (index, *job);
+            let spent = count.get(job).is_some_and(|count| *count >= MOST - KEPT_FOR_THE_END);
+            let story = story(&hold.reason).filter(|_| !spent);
+            let Some(story) = story.filter(|story| told.get(&key) != Some(story)) else {
+                due.remove(&key);
+                continue;
+            };
+            let same = due.get(&key).filter(|(known, _)| *known == story && !mute);
+            if same.is_none() {
+                due.insert(key, (story, now));
+            }
+        }
+        self.check_overdue();
+    }
+
+    pub(crate) fn check_overdue(&mut self) {
+        let within = WITHIN + self.policy.margins.tell_after;
+        let listens = |index: usize| {
+            let shell = &self.shells[index];
+            shell.alive && !shell.is_frozen(self.now) && !is_mute(shell)
+        };
+        let overdue =
+            self.watch.notices.due.iter().find(|((index, _), (_, since))| {
+                listens(*index) && self.now.since(*since) > within
+            });
+        let Some(((_, job), (story, since))) = overdue else { return };
+        let (job, text) =
+            (*job, format!("{story:?} is known since {} and not told", clock(*since)));
+        self.broke(Promise::G7, Some(job), text);
+    }
+}
+
+/// Nothing can be told while Buildkite cannot be reached.
+fn is_mute(shell: &Shell) -> bool {
+    shell.seen.buildkite.failing_since.is_some()
+}

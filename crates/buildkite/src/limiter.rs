@@ -86,10 +86,11 @@ impl Quotas {
 
     /// Waits for room in both.
     pub(crate) async fn acquire(&self) -> [Permit; 2] {
-        let organization = self.organization.acquire().await;
+        let mut organization = self.organization.acquire().await;
+        // It may wait long for the user's turn, and give up: what counts is when it is sent.
+        organization.sent = false;
         let user = self.user.acquire().await;
-        // It may have waited long for the user's turn; what counts is when it is sent.
-        organization.renew();
+        organization.send();
         [organization, user]
     }
 
@@ -157,11 +158,14 @@ struct Counted {
 pub(crate) struct Permit {
     window: Arc<Window>,
     id: u64,
+    /// What is dropped before that has never been there.
+    sent: bool,
 }
 
 impl Permit {
     /// Counts the request from now on.
-    fn renew(&self) {
+    fn send(&mut self) {
+        self.sent = true;
         let until = Instant::now() + TRANSIT + self.window.law.length;
         let mut state = self.window.state();
         match state.counted.iter_mut().find(|counted| counted.id == self.id) {
@@ -176,7 +180,10 @@ impl Drop for Permit {
         let until = Instant::now() + self.window.law.length;
         let mut state = self.window.state();
         state.in_flight -= 1;
-        if let Some(counted) = state.counted.iter_mut().find(|counted| counted.id == self.id) {
+        if !self.sent {
+            state.counted.retain(|counted| counted.id != self.id);
+        } else if let Some(counted) = state.counted.iter_mut().find(|counted| counted.id == self.id)
+        {
             counted.until = counted.until.min(until);
         }
         drop(state);
@@ -219,7 +226,7 @@ impl Window {
         let _turn = self.turn.lock().await;
         loop {
             let free_at = match self.state().take(Instant::now()) {
-                Ok(id) => return Permit { window: Arc::clone(self), id },
+                Ok(id) => return Permit { window: Arc::clone(self), id, sent: true },
                 Err(free_at) => free_at,
             };
             tokio::select! {

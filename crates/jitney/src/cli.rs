@@ -9,6 +9,7 @@ pub(crate) mod configuration;
 mod drain;
 mod explain;
 mod first;
+mod interrupt;
 mod plan;
 mod replay;
 mod sandbox;
@@ -28,6 +29,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::clock::process_now;
 pub(crate) use answer::{Answer, Exit, Failure, show};
 use arguments::{Arguments, Command};
+pub(crate) use interrupt::Interrupt;
 pub(crate) use screen::Screen;
 
 /// The environment of the process, read once by `main`.

@@ -3,6 +3,7 @@
 
 mod clock;
 pub mod condition;
+mod dice;
 pub mod engine;
 mod faults;
 mod http;
@@ -14,6 +15,7 @@ mod pages;
 mod pattern;
 pub mod pipeline;
 pub mod player;
+pub mod rehearsal;
 mod repository;
 mod server;
 mod webhook;

@@ -187,7 +187,7 @@ impl Sandbox {
         if options.settings.clusters.is_empty() || !usable {
             return Err(StartError::Settings);
         }
-        let checked = options.settings.api_tokens.iter().try_for_each(access::check);
+        let checked = options.settings.api_tokens.iter().try_for_each(access::check_given);
         checked.map_err(StartError::ApiToken)?;
         let refused = |source| StartError::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(refused)?;

@@ -247,6 +247,22 @@ async fn who_waited_long_for_the_users_turn_counts_for_the_organisation_from_the
     assert_eq!(quotas.organization.wait(), MINUTE);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_while_waiting_for_the_users_turn_uses_nothing_up() {
+    let quotas = Quotas::new();
+    quotas.organization.told(&Told { limit: Some(1), ..Told::default() });
+    quotas.user.told(&Told { block: Some(Duration::from_secs(30)), ..Told::default() });
+    let waiting = tokio::spawn({
+        let quotas = quotas.clone();
+        async move { drop(quotas.acquire().await) }
+    });
+    advance(Duration::from_secs(1)).await;
+    assert!(quotas.organization.wait() > Duration::ZERO, "it holds the only place");
+    waiting.abort();
+    assert!(waiting.await.is_err());
+    assert_eq!(quotas.organization.wait(), Duration::ZERO);
+}
+
 #[test]
 fn every_scope_has_its_window() {
     let windows = Windows::new();

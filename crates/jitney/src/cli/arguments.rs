@@ -197,12 +197,41 @@ pub(super) struct Sandbox {
     /// A queue beside `default` and those that the pipelines name; may be repeated
     #[arg(long, value_name = "KEY")]
     pub(super) queue: Vec<String>,
+    /// Play a day's arrivals from this file, one JSON object a line, and sum up what came of them
+    #[arg(long, value_name = "FILE")]
+    pub(super) replay_queue: Option<PathBuf>,
+    /// Let the day go by so many times faster
+    #[arg(long, value_name = "N", default_value = "1", requires = "replay_queue")]
+    #[arg(value_parser = speed)]
+    pub(super) speed: f64,
     #[command(subcommand)]
     pub(super) part: Option<SandboxPart>,
 }
 
+fn speed(text: &str) -> Result<f64, String> {
+    let read = text.parse::<f64>().ok().filter(|speed| (0.01..=10_000.0).contains(speed));
+    read.ok_or_else(|| "it must be a number from 0.01 to 10000".to_owned())
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum SandboxPart {
+    /// Print a day of arrivals for --replay-queue, made up from a seed
+    GenerateQueue {
+        /// How many jobs come
+        #[arg(long, value_name = "N", default_value = "1000")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        jobs: u32,
+        /// How long the day is
+        #[arg(long, value_name = "N", default_value = "10")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=168))]
+        hours: u32,
+        /// The same seed makes the same day
+        #[arg(long, value_name = "N", default_value = "1")]
+        seed: u64,
+        /// The queue of all jobs
+        #[arg(long, value_name = "KEY", default_value = "default")]
+        queue: String,
+    },
     /// Serve machines for the http backend: instant, and their agents are played
     Machines {
         /// Where to serve

@@ -1,13 +1,15 @@
 //! One queue: registers its stack, lists it to the end again and again, and looks at each new row
 //! once. What follows from the listing is decided elsewhere.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use buildkite::wire::ScheduledJob;
 use buildkite::{Paging, Remedy};
-use planner::{Candidate, JobId, JobRow, OriginSeen, Policy, QueueKey, Timestamp, Verdict};
+use planner::{
+    Candidate, JobId, JobRow, OriginSeen, Policy, QueueKey, Request, Timestamp, Verdict,
+};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -22,6 +24,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long after the last job for us the queue counts as busy.
 const BUSY_FOR: Duration = Duration::from_secs(5);
+
+/// So many different requests are remembered, so that jobs which ask for the same share one.
+const ALIKE_MOST: usize = 16;
 
 /// Where a source hears of its jobs' origins, once each is settled. As many can lie here as the
 /// queue has jobs of which a policy asks.
@@ -43,6 +48,8 @@ struct Memory {
     /// Where the builds of listed jobs come from, of those that were looked at.
     origins: HashMap<JobId, OriginSeen>,
     last: Option<Arc<[Arc<Candidate>]>>,
+    /// The last different requests, oldest first: thousands of jobs are often of a few kinds.
+    alike: VecDeque<Arc<Request>>,
     /// By which they were assessed.
     policy: Option<Arc<Policy>>,
 }
@@ -190,7 +197,7 @@ impl Memory {
         let mut changed = false;
         for (job, origin) in told {
             if let (Some(known), Some(policy)) = (self.candidates.get_mut(&job), &self.policy) {
-                *known = assessed(Arc::clone(&known.row), Some(&origin), policy);
+                *known = assessed(Arc::clone(&known.row), Some(&origin), policy, &mut self.alike);
                 changed = true;
             }
             self.origins.insert(job, origin);
@@ -220,7 +227,7 @@ impl Memory {
                 Some(known) if *known.row == row => known,
                 Some(_) | None => {
                     let origin = self.origins.get(&row.id);
-                    assessed(Arc::new(row), origin, policy)
+                    assessed(Arc::new(row), origin, policy, &mut self.alike)
                 }
             };
             now.insert(candidate.row.id, Arc::clone(&candidate));
@@ -240,10 +247,30 @@ impl Memory {
     }
 }
 
-fn assessed(row: Arc<JobRow>, origin: Option<&OriginSeen>, policy: &Policy) -> Arc<Candidate> {
+fn assessed(
+    row: Arc<JobRow>,
+    origin: Option<&OriginSeen>,
+    policy: &Policy,
+    alike: &mut VecDeque<Arc<Request>>,
+) -> Arc<Candidate> {
     let nothing = OriginSeen::default();
-    let verdict = planner::assess_with(&row, origin.unwrap_or(&nothing), policy);
+    let verdict = match planner::assess_with(&row, origin.unwrap_or(&nothing), policy) {
+        Verdict::Ours(request) => Verdict::Ours(shared(request, alike)),
+        other @ (Verdict::Invalid(_) | Verdict::Foreign(_) | Verdict::Undecided { .. }) => other,
+    };
     Arc::new(Candidate { row, verdict })
+}
+
+/// The request, or one that is the same and there already.
+fn shared(request: Arc<Request>, alike: &mut VecDeque<Arc<Request>>) -> Arc<Request> {
+    if let Some(known) = alike.iter().find(|known| **known == request) {
+        return Arc::clone(known);
+    }
+    if alike.len() >= ALIKE_MOST {
+        alike.pop_front();
+    }
+    alike.push_back(Arc::clone(&request));
+    request
 }
 
 fn row(queue: &QueueKey, job: ScheduledJob) -> JobRow {
@@ -302,5 +329,26 @@ mod tests {
         assert!(!is_ours(&first[0]));
         assert!(Arc::ptr_eq(&first, &look(&before)), "nothing new is the very same slice");
         assert!(is_ours(&look(&after)[0]));
+    }
+
+    #[test]
+    fn jobs_that_ask_for_the_same_share_one_request() {
+        let (queue, mut memory) = (QueueKey::new("jit"), Memory::default());
+        let policy = policy("{ os: linux }");
+        let other = ScheduledJob { id: Uuid::from_u128(2), ..job() };
+        let mut large = ScheduledJob { id: Uuid::from_u128(3), ..job() };
+        large.agent_query_rules.push("cpu=4".into());
+        let listed = memory.update(&queue, vec![job(), other, large], &policy);
+        let requests: Vec<&Arc<Request>> = listed
+            .iter()
+            .map(|candidate| match &candidate.verdict {
+                Verdict::Ours(request) => request,
+                Verdict::Invalid(_) | Verdict::Foreign(_) | Verdict::Undecided { .. } => {
+                    panic!("{:?}", candidate.verdict)
+                }
+            })
+            .collect();
+        assert!(Arc::ptr_eq(requests[0], requests[1]));
+        assert_ne!(requests[0], requests[2]);
     }
 }

@@ -107,7 +107,7 @@ async fn a_retry_whose_answer_was_lost_is_looked_up_and_not_repeated() {
     let program = world.start().await;
     let jobs = world.jobs(1);
     lose(&world, &program, &jobs).await;
-    let by = runs_again(&world, jobs[0]).await;
+    runs_again(&world, jobs[0]).await;
     assert_eq!(calls(&world, "PUT", RETRY), 1);
     assert!(calls(&world, "GET", RECORD) >= 2);
     program.stop().await;

@@ -112,7 +112,8 @@ impl Round<'_> {
             return self.ended_machine(entry, attempt, end_seen_at);
         }
         if let Some(failed) = &attempt.failed {
-            let word = self.word_or_ask(entry, failed.at);
+            // A machine that came about late may have an agent that nobody was asked about yet.
+            let word = self.word_or_ask(entry, failed.at.max(known_at));
             return word.is_some_and(|standing| !has_agent(standing));
         }
         self.waiting_machine(entry, attempt, known_at)

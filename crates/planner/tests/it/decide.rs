@@ -274,6 +274,21 @@ fn an_unanswered_create_is_repeated_as_it_was() {
 }
 
 #[test]
+fn what_keeps_a_repetition_back_is_said_once_its_own_time_has_come() {
+    let scene = Scene::new().taken(job(1)).reserved(1).token(1, 1).unanswered(1, 1);
+    check(&scene.paused().after(1).listed_now(), "ask 1; 1 waits: queue paused, told");
+}
+
+#[test]
+fn a_clock_set_forward_between_two_starts_makes_no_late_listing_whole() {
+    let scene = Scene::new().listings_lag(10).taken(job(1)).reserved(1).asked(1, 1).answered(1, 1);
+    let later = scene.after(3600).restarted();
+    check(&later.listed_now(), "reserve 1, ask 1; 1 waits: starting, told");
+    // Ten seconds after the start it is known to be gone, and the job needs another.
+    check(&later.after(10).listed_now().settled(), "reserve 1, ask 1");
+}
+
+#[test]
 fn a_stray_is_adopted() {
     check(&Scene::new().stray(7, 2, "us"), "fact 7/2 adopted");
     // Made by an installation of the same name before we began: ours from now on.
@@ -305,6 +320,14 @@ fn a_claimed_job_whose_renewal_is_refused_is_kept_while_it_may_be_ours() {
     let open = scene.after(6).said(1, Reserved);
     check(&open, "reserve 1");
     check(&scene.after(400).refused(1), "fact 1 forgotten");
+}
+
+#[test]
+fn a_machine_that_came_about_late_is_not_deleted_on_an_earlier_word() {
+    let given_up = Scene::new().taken(job(1)).reserved(1).unanswered(1, 1).no_room(1, 1);
+    let scene = given_up.after(2).said(1, Reserved).after(2).stray(1, 1, "us").listed_now();
+    check(&scene.settled(), "ask 1; 1 waits: removing");
+    check(&scene.after(1).said(1, Running).settled(), "");
 }
 
 #[test]

@@ -23,6 +23,8 @@ mod mask;
 pub(crate) mod mutants;
 mod notices;
 #[cfg(test)]
+mod proofs;
+#[cfg(test)]
 mod replays;
 mod run;
 mod scene;

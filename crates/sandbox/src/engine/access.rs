@@ -70,8 +70,15 @@ impl ApiToken {
     }
 }
 
-/// Whether the token could be issued.
-pub(crate) fn check(new: &NewApiToken) -> Result<(), Refusal> {
+/// Whether the token could be issued at the start, when none is made up.
+pub(crate) fn check_given(new: &NewApiToken) -> Result<(), Refusal> {
+    if new.token.is_empty() {
+        return Err(Refusal::Unprocessable("it is empty".to_owned()));
+    }
+    check(new)
+}
+
+fn check(new: &NewApiToken) -> Result<(), Refusal> {
     match new.scopes.iter().find(|scope| !SCOPES.contains(&scope.as_str())) {
         None => Ok(()),
         Some(unknown) => {

@@ -20,6 +20,7 @@ mod machines;
 mod minimal;
 mod pages;
 mod parts;
+mod rehearsal;
 mod replays;
 mod rest;
 mod rest_limits;

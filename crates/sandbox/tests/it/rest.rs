@@ -195,11 +195,16 @@ async fn tokens_are_issued_shown_and_revoked() {
     assert_eq!(call.status, 204);
     refused(&kim.get("/v2/access-token").await, 401, "is not known");
     assert_eq!(Caller::rest(&sandbox, API).get("/v2/access-token").await.status, 200);
-    let bad = NewApiToken { scopes: vec!["x".to_owned()], ..NewApiToken::with_all_scopes("t") };
-    let mut options = sandbox::Options::with_token(TOKEN);
-    options.settings.api_tokens = vec![bad];
-    let error = Sandbox::start(options).await.unwrap_err().to_string();
-    assert!(error.contains("there is no scope \"x\""), "{error}");
+    let all = NewApiToken::with_all_scopes;
+    for (bad, words) in [
+        (NewApiToken { scopes: vec!["x".to_owned()], ..all("t") }, "there is no scope \"x\""),
+        (all(""), "an API token cannot be issued: it is empty"),
+    ] {
+        let mut options = sandbox::Options::with_token(TOKEN);
+        options.settings.api_tokens = vec![bad];
+        let error = Sandbox::start(options).await.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -269,6 +274,20 @@ async fn builds_are_listed_and_cancelled() {
 }
 
 #[tokio::test]
+async fn a_build_says_of_what_it_is_and_who_asked_for_it() {
+    let sandbox = start().await;
+    let new = json!({"pipeline": "web", "yaml": "steps: [{command: x}]",
+        "author": {"name": "Kim", "email": "kim@example.com"},
+        "pull_request_id": 7, "pull_request_repository": "https://example.com/fork.git"});
+    let made = Caller::new(&sandbox, TOKEN).post("/_sandbox/builds", new).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let shown = Caller::rest(&sandbox, API).get(&format!("{BUILDS}/1")).await.body;
+    assert_eq!(shown["author"]["email"], "kim@example.com");
+    assert_eq!(shown["pull_request"]["id"], "7", "a text, as Buildkite has it");
+    assert_eq!(shown["pull_request"]["repository"], "https://example.com/fork.git");
+}
+
+#[tokio::test]
 async fn a_jobs_environment_log_and_priority() {
     let sandbox = start().await;
     let waits = job(&sandbox, "make test");
@@ -324,4 +343,22 @@ async fn a_block_step_is_a_job_that_can_be_unblocked() {
     caller.put(&format!("{BUILDS}/2/cancel"), Value::Null).await;
     let answer = unblock(held.as_str().unwrap(), json!({})).await;
     refused(&answer, 422, "Jobs from canceled builds cannot be unblocked");
+}
+
+#[tokio::test]
+async fn an_input_step_takes_answers() {
+    let sandbox = start().await;
+    let yaml = "steps: [{input: Who?, fields: [{text: Name, key: name}, {select: Where, key: where, multiple: true, options: [{label: A, value: a}, {label: B, value: b}]}]}, {command: 'x {{matrix}}', matrix: [one]}]";
+    let new = json!({"yaml": yaml, "pipeline": "web"});
+    Caller::new(&sandbox, TOKEN).post("/_sandbox/builds", new).await;
+    let caller = Caller::rest(&sandbox, API);
+    let jobs = caller.get(&format!("{BUILDS}/1")).await.body["jobs"].clone();
+    assert_eq!(jobs[1]["matrix"], json!({"": "one"}));
+    let path = format!("{JOBS}/{}/unblock", jobs[0]["id"].as_str().unwrap());
+    let fields = json!({"fields": {"name": "Kim"}});
+    refused(&caller.put(&path, fields).await, 422, "the field \"where\" must be filled in");
+    let fields = json!({"fields": {"name": "Kim", "where": "a\nb"}});
+    assert_eq!(caller.put(&path, fields).await.body["state"], "unblocked");
+    let build = caller.get(&format!("{BUILDS}/1")).await.body;
+    assert_eq!(build["meta_data"], json!({"name": "Kim", "where": "a\nb"}));
 }

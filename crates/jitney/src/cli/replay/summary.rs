@@ -88,11 +88,14 @@ impl Summary {
 const fn kind(action: &Action) -> &'static str {
     match action {
         Action::Ask { .. } => "ask",
+        Action::Look { .. } => "look",
         Action::Reserve { .. } => "reserve",
         Action::Mint { .. } => "mint",
         Action::Create(_) => "create",
         Action::Delete { .. } => "delete",
         Action::Finish { .. } => "finish",
+        Action::ReadRecord { .. } => "read_record",
+        Action::Retry { .. } => "retry",
         Action::Notify { .. } => "notify",
     }
 }

@@ -414,6 +414,14 @@ impl Scene {
         panic!("facts without end");
     }
 
+    /// Listings may be so many seconds behind.
+    pub(super) fn listings_lag(&self, seconds: u64) -> Self {
+        let lag = Duration::from_secs(seconds);
+        self.change(|scene| {
+            scene.policy.backends.values_mut().for_each(|backend| backend.listing_lag = lag);
+        })
+    }
+
     /// The process starts again, with the same journal.
     pub(super) fn restarted(&self) -> Self {
         self.change(|scene| scene.seen.started_at = scene.now)

@@ -255,12 +255,8 @@ impl Sim<'_> {
                 self.tell(Some(job), || format!("the job is failed ({taken}): {detail}"));
                 Effect::Finished { taken }
             }
-            Action::ReadRecord { job } => {
-                self.record_of(job).map_or(Effect::NotLetIn, Effect::Read)
-            }
-            Action::Retry { job } => {
-                self.retry(&call, job).map_or(Effect::NotLetIn, Effect::Retried)
-            }
+            Action::ReadRecord { job } => self.record_of(job),
+            Action::Retry { job } => self.retry(&call, job),
             Action::Notify { .. } => Effect::Noted,
         };
         call.effect = Some(effect);
@@ -353,24 +349,6 @@ impl Sim<'_> {
         let given_up_at = next_life.map_or(call.returns_at, |born| born.min(call.returns_at));
         let lag = self.policy.backends.get(backend).map_or(Duration::ZERO, |it| it.listing_lag);
         self.now > given_up_at.plus(lag)
-    }
-
-    fn refusal(&mut self, place: &str) -> Option<Failure> {
-        let failure =
-            |class, words: &str| Failure { class, words: words.into(), retry_after: None };
-        if place != "zone-b" && self.strikes(Kind::Capacity, 500) {
-            return Some(failure(FailureClass::Capacity, "no such machines are left here"));
-        }
-        if self.strikes(Kind::Quota, 300) {
-            return Some(failure(FailureClass::Quota, "the quota of vCPU is used up"));
-        }
-        if self.strikes(Kind::Rejected, 100) {
-            return Some(failure(FailureClass::Rejected, "no image of that name"));
-        }
-        if self.strikes(Kind::Denied, 150) {
-            return Some(failure(FailureClass::Denied, "the account may not create machines"));
-        }
-        None
     }
 
     pub(crate) fn call_returns(&mut self, id: u64) {

@@ -30,7 +30,11 @@ impl Sim<'_> {
             for machine in machines {
                 let seen = &machine.seen;
                 if !self.watch.was_asked(shell.epoch, seen.job, seen.attempt) {
-                    unpriced += u32::from(machine.known_since < shell.last_round);
+                    // What another installation made meanwhile is not adopted.
+                    let adoptable =
+                        seen.instance == shell.instance || seen.created_at <= shell.born_at;
+                    let known = machine.known_since < shell.last_round;
+                    unpriced += u32::from(adoptable && known);
                 } else if !machine.late {
                     let rest = seen.deadline_at.since(self.now).as_millis();
                     cost += rest * u128::from(machine.cost);

@@ -65,8 +65,8 @@ impl<'a> Unlucky<'a> {
     }
 }
 
-/// Later steps of these scenes are calls that only ask.
-const FIRST: u64 = 150;
+/// Later steps of these scenes are more of the same.
+const FIRST: u64 = 100;
 
 fn check_crashes(plain: &Unlucky<'_>) {
     for step in plain.first_steps() {
@@ -88,7 +88,7 @@ fn a_crash_around_every_action_of_a_scene_with_cancels() {
 
 #[test]
 fn a_cancel_before_every_action() {
-    for (seed, kinds) in [(5, &[][..]), (6, &[Kind::DiesBefore]), (7, &[Kind::LostAfter])] {
+    for (seed, kinds) in [(6, &[Kind::DiesBefore]), (7, &[Kind::LostAfter])] {
         let plain = Unlucky::plain(seed, kinds);
         for step in plain.first_steps() {
             Unlucky { cancel_at: Some(step), ..plain }.check();

@@ -183,6 +183,11 @@ impl Faults {
         !self.calm && self.on.contains(&kind)
     }
 
+    /// Whether this kind was there before the calm.
+    pub(crate) fn had(&self, kind: Kind) -> bool {
+        self.on.contains(&kind)
+    }
+
     /// A kind of bad luck has done its harm.
     pub(crate) fn count(&mut self, kind: Kind) {
         *self.struck.entry(kind).or_default() += 1;

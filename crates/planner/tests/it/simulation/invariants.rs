@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use planner::{Event, JobId, JobState, Timestamp};
+use planner::{Alarm, Event, JobId, JobState, MachineName, Timestamp};
 
 use super::backends::Order;
 use super::calls::{Call, Key};
@@ -185,13 +185,16 @@ impl Sim<'_> {
         let two = self.two_installations();
         let mut wrong = None;
         for (serial, machine) in self.places.values().flat_map(|place| &place.machines) {
-            if machine.seen.job != create.job || machine.epoch != order.epoch {
+            if machine.seen.job != create.job {
                 continue;
             }
             let same = machine.seen.name == create.name;
             let name = &create.name;
-            if same && machine.gone_at.is_none() {
+            let ours = machine.epoch == order.epoch;
+            if same && machine.gone_at.is_none() && (ours || !two) {
                 wrong = Some(format!("{name} lives on {} already", machine.backend));
+            } else if !ours {
+                // Another journal knew of that one, and what became of it.
             } else if same {
                 wrong = Some(format!("the name {name} was machine {serial}'s, which is gone"));
             } else if machine.is_alive() && !two && !late && !machine.late {
@@ -287,6 +290,23 @@ impl Sim<'_> {
         self.broke(Promise::Standstill, Some(event.job()), format!("begun {why}: {event:?}"));
     }
 
+    /// What lived when this process began is no sign of another installation.
+    pub(crate) fn check_alarms(&mut self, index: usize, alarms: &[Alarm]) {
+        let born_at = self.shells[index].born_at;
+        let earlier = |name: &MachineName| {
+            let mut machines = self.places.values().flat_map(|place| place.machines.values());
+            machines.any(|machine| machine.seen.name == *name && machine.seen.created_at < born_at)
+        };
+        let wrong = alarms.iter().find_map(|alarm| match alarm {
+            Alarm::TwoInstallations { machine, .. } => earlier(machine).then_some(machine),
+            Alarm::Denied { .. } | Alarm::ApiDenied { .. } => None,
+        });
+        if let Some(name) = wrong.filter(|_| !self.two_installations()) {
+            let text = format!("{name} lived before, and is taken for another installation's");
+            self.broke(Promise::Standstill, None, text);
+        }
+    }
+
     /// No storm of calls about one thing.
     pub(crate) fn check_call(&mut self, call: &Call) {
         let now = self.now;
@@ -372,22 +392,21 @@ impl Sim<'_> {
 
     fn check_end(&mut self) {
         let Some(calm) = self.calm_since else { return };
-        let rest = self.what_is_left();
         let now = self.now;
-        if rest.is_empty() {
+        let Some((job, what)) = self.what_is_left() else {
             let since = *self.watch.clean_since.get_or_insert(now);
             self.watch.done = now.since(since) >= STILL;
             return;
-        }
+        };
         self.watch.clean_since = None;
         let frozen = self.shells[0].frozen_until.unwrap_or(calm);
         if now.since(frozen.max(calm)) > CALM_AT_MOST {
-            let (job, what) = rest.into_iter().next().expect("not empty");
             self.broke(Promise::End, Some(job), what);
         }
     }
 
-    fn what_is_left(&self) -> Vec<(JobId, String)> {
+    /// The first thing that has not come to its end.
+    fn what_is_left(&self) -> Option<(JobId, String)> {
         let jobs = self.buildkite.jobs.iter().filter(|(_, job)| !job.state.is_terminal());
         let jobs = jobs.map(|(id, job)| (*id, format!("the job is still {:?}", job.state)));
         let machines = self.places.values().flat_map(super::backends::Place::live);
@@ -397,7 +416,8 @@ impl Sim<'_> {
         let shell = &self.shells[0];
         let entries =
             shell.ledger.entries().map(|entry| (entry.job, format!("still kept: {entry:?}")));
+        let holds = shell.holds.iter().map(|(job, hold)| (*job, format!("still held: {hold:?}")));
         let calls = shell.in_flight.iter().map(|key| (key.job(), format!("in flight: {key:?}")));
-        jobs.chain(machines).chain(entries).chain(calls).collect()
+        jobs.chain(machines).chain(entries).chain(calls).chain(holds).next()
     }
 }

@@ -61,10 +61,9 @@ impl Sim<'_> {
         by
     }
 
-    /// None: the token is refused.
-    pub(crate) fn record_of(&mut self, job: JobId) -> Option<Record> {
+    pub(crate) fn record_of(&mut self, job: JobId) -> Effect {
         if self.strikes(Kind::Denied, 100) {
-            return None;
+            return Effect::NotLetIn;
         }
         let known = self.buildkite.jobs.get(&job);
         let end = match known {
@@ -75,26 +74,26 @@ impl Sim<'_> {
         };
         let build = known.map(build);
         let successor = known.and_then(|job| job.fate.successor);
-        Some(Record { end, successor, build })
+        Effect::Read(Record { end, successor, build })
     }
 
-    /// None: the token is refused.
-    pub(crate) fn retry(&mut self, call: &Call, job: JobId) -> Option<RetryOutcome> {
+    pub(crate) fn retry(&mut self, call: &Call, job: JobId) -> Effect {
         self.check_retry(call, job);
         if self.strikes(Kind::Denied, 100) {
-            return None;
+            return Effect::NotLetIn;
         }
         let known = self.buildkite.jobs.get(&job);
         let free = known
             .is_some_and(|job| job.state == JobState::Finished && job.fate.successor.is_none());
         if !free {
-            return Some(RetryOutcome::Refused { words: "it was retried".into() });
+            let words = "it was retried".into();
+            return Effect::Retried(RetryOutcome::Refused { words });
         }
         let by = self.succeed(job);
         if let Some(known) = self.buildkite.jobs.get_mut(&job) {
             known.fate.asked = true;
         }
-        Some(RetryOutcome::Made { by })
+        Effect::Retried(RetryOutcome::Made { by })
     }
 
     /// A call that failed is not repeated at once, and a refused token not at all.

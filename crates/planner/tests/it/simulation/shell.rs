@@ -183,6 +183,7 @@ impl Sim<'_> {
         let shell = &mut self.shells[index];
         let wake_at = plan.wake_at.map(|at| shell.clock.when(at));
         shell.holds = plan.holds;
+        self.check_alarms(index, &plan.alarms);
         let mut changed = !plan.facts.is_empty();
         for fact in plan.facts {
             self.tell(Some(fact.job()), || format!("fact: {fact:?}"));

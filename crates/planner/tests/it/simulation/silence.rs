@@ -74,7 +74,7 @@ impl Sim<'_> {
         };
         // Who lost an answer and is refused the next call cannot know what is its own: then the
         // reservation lapses.
-        let known = !self.faults.kinds().contains(&Kind::Refused);
+        let known = !self.faults.had(Kind::Refused);
         let claimed = job.state == JobState::Reserved && job.reservation.is_some_and(ours);
         let waits = job.state == JobState::Scheduled || (claimed && known);
         waits && !(0..self.shells.len()).any(|index| self.speaks(index, id, job.state))

@@ -145,6 +145,10 @@ pub(super) fn jobs(engine: &Engine, build: &Build) -> Vec<Value> {
 pub(super) fn build(engine: &Engine, build: &Build) -> Value {
     let cluster = &engine.clusters()[build.cluster];
     let pipeline = format!("{}/pipelines/{}", organization_url(engine), build.pipeline);
+    let pull_request = build
+        .pull_request
+        .as_ref()
+        .map(|of| json!({"id": of.id.to_string(), "base": "main", "repository": of.repository}));
     json!({
         "id": build.id,
         "graphql_id": node("Build", build.id),
@@ -159,6 +163,7 @@ pub(super) fn build(engine: &Engine, build: &Build) -> Value {
         "branch": build.branch,
         "env": build.env,
         "source": "api",
+        "author": build.author.as_ref().map(|who| json!({"name": who.name, "email": who.email})),
         "creator": null,
         "cluster_id": cluster.clustered.then_some(cluster.id),
         "created_at": build.created_at,
@@ -166,7 +171,7 @@ pub(super) fn build(engine: &Engine, build: &Build) -> Value {
         "started_at": build.started_at,
         "finished_at": build.finished_at,
         "meta_data": build.meta_data,
-        "pull_request": null,
+        "pull_request": pull_request,
         "rebuilt_from": null,
         "pipeline": {
             "id": build.pipeline_id,

@@ -84,6 +84,9 @@ pub struct Job {
     pub waits: Option<String>,
     pub waits_since: Option<Timestamp>,
     pub reason: Option<Reason>,
+    /// The job that was lost with its machine and that this one runs again.
+    #[serde(default)]
+    pub replaces: Option<JobId>,
     pub last_failure: Option<String>,
     pub phases: Phases,
     pub moments: Vec<Moment>,

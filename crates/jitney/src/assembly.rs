@@ -64,6 +64,14 @@ pub enum Error {
     NoStateDir(#[from] NoStateDir),
     #[error("buildkite: {0}")]
     Client(#[from] buildkite::ConfigError),
+    #[error(
+        "buildkite.retry_lost needs buildkite.api_token: give it an API access token with the scopes read_builds and write_builds, or set retry_lost.jobs: false"
+    )]
+    NoApiToken,
+    #[error(
+        "buildkite.api_token needs buildkite.organization: the organisation's slug, as in https://buildkite.com/SLUG"
+    )]
+    NoOrganization,
     #[error("backends.{name}: {words}")]
     Backend { name: String, words: String },
     #[error(
@@ -115,6 +123,7 @@ pub async fn assemble(config: &Config, place: &Place, reins: Reins) -> Result<Op
     }
     let environment = |name: &str| place.environment.get(name).cloned();
     let client = client(config, &environment)?;
+    let rest = rest(config, &environment)?;
     let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
     for (name, backend) in &config.backends {
         backends.insert(name.clone(), make(config, name, &backend.kind, place)?);
@@ -125,6 +134,7 @@ pub async fn assemble(config: &Config, place: &Place, reins: Reins) -> Result<Op
     Ok(Options {
         settings: settings(config, &place.host),
         client,
+        rest,
         backends,
         journal: journal::Options::new(journal_path(config, place)?, config.store.keep),
         event_log: None,
@@ -159,13 +169,40 @@ pub fn client(
     config: &Config,
     environment: Environment<'_>,
 ) -> Result<buildkite::Client, buildkite::ConfigError> {
-    let mut options = buildkite::Options::new(&config.buildkite.endpoint, token(config));
+    let endpoint = &config.buildkite.endpoint;
+    buildkite::Client::new(options(buildkite::Options::new(endpoint, token(config)), environment)?)
+}
+
+/// A client of the REST API, where there is a token for it.
+///
+/// # Errors
+/// Where something is wanted of it that the configuration does not give, and as
+/// [`buildkite::RestClient::new`] names them.
+pub fn rest(
+    config: &Config,
+    environment: Environment<'_>,
+) -> Result<Option<buildkite::RestClient>, Error> {
+    let buildkite = &config.buildkite;
+    let Some(token) = buildkite.api_token.clone() else {
+        return if buildkite.retry_lost.jobs { Err(Error::NoApiToken) } else { Ok(None) };
+    };
+    let organization = buildkite.organization.as_deref().ok_or(Error::NoOrganization)?;
+    let token = buildkite::TokenSource::Fixed(token);
+    let wanted = buildkite::Options::new(&buildkite.api_endpoint, token);
+    let wanted = options(wanted, environment)?;
+    Ok(Some(buildkite::RestClient::new(wanted, organization)?))
+}
+
+fn options(
+    mut options: buildkite::Options,
+    environment: Environment<'_>,
+) -> Result<buildkite::Options, buildkite::ConfigError> {
     options.user_agent = concat!("jitney/", env!("CARGO_PKG_VERSION")).to_owned();
     options.proxies = buildkite::Proxies::from_vars(environment)?;
     options.extra_ca =
         environment("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
     options.timeouts.request = REQUEST_TIMEOUT;
-    buildkite::Client::new(options)
+    Ok(options)
 }
 
 fn token(config: &Config) -> buildkite::TokenSource {

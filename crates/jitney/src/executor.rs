@@ -6,6 +6,7 @@ mod machine_calls;
 mod notices;
 mod origin;
 mod queue_calls;
+mod rest_calls;
 mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backends::Backend;
+use buildkite::RestClient;
 use planner::{Action, BackendName, JobId, QueueKey, Step, TokenSeen};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -39,6 +41,8 @@ pub(crate) struct Executor {
     inbox: Sender,
     stamp: Stamp,
     stacks: BTreeMap<QueueKey, Stack>,
+    /// Where there is a token for it.
+    rest: Option<RestClient>,
     lanes: BTreeMap<BackendName, Lanes>,
     vault: Vault,
     in_flight: BTreeSet<Call>,
@@ -47,7 +51,7 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    pub(crate) fn new(clock: Clock, inbox: Sender, stamp: Stamp) -> Self {
+    pub(crate) fn new(clock: Clock, inbox: Sender, stamp: Stamp, rest: Option<RestClient>) -> Self {
         let mut tasks = JoinSet::new();
         let notices = Notices::start(&mut tasks);
         Self {
@@ -55,6 +59,7 @@ impl Executor {
             inbox,
             stamp,
             stacks: BTreeMap::new(),
+            rest,
             lanes: BTreeMap::new(),
             vault: Vault::default(),
             in_flight: BTreeSet::new(),
@@ -80,6 +85,15 @@ impl Executor {
 
     pub(crate) fn stack(&self, queue: &QueueKey) -> Option<&Stack> {
         self.stacks.get(queue)
+    }
+
+    pub(crate) const fn has_rest(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// How long a call to the REST API would wait for its turn.
+    pub(crate) fn rest_wait(&self) -> Duration {
+        self.rest.as_ref().map(RestClient::not_before).unwrap_or_default()
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -134,6 +148,16 @@ impl Executor {
                 self.begin(Call::Finish(job))?;
                 Action::Finish { queue, job, detail }
             }
+            Action::ReadRecord { job } => {
+                self.rest.as_ref()?;
+                self.begin(Call::ReadRecord(job))?;
+                Action::ReadRecord { job }
+            }
+            Action::Retry { job } => {
+                self.rest.as_ref()?;
+                self.begin(Call::Retry(job))?;
+                Action::Retry { job }
+            }
             Action::Notify { queue, job, notice, at } => {
                 self.stacks.get(&queue)?;
                 Action::Notify { queue, job, notice, at }
@@ -170,6 +194,8 @@ impl Executor {
                 self.delete(backend, name, job, attempt);
             }
             Action::Finish { queue, job, detail } => self.finish(queue, job, detail),
+            Action::ReadRecord { job } => self.read_record(job),
+            Action::Retry { job } => self.retry(job),
             Action::Notify { queue, job, notice, at } => {
                 if let Some(stack) = self.stacks.get(&queue) {
                     self.notices.send(stack.client.clone(), job, &notice, at);
@@ -197,6 +223,12 @@ impl Executor {
             }
             Outcome::Finished { job, .. } => {
                 self.in_flight.remove(&Call::Finish(*job));
+            }
+            Outcome::RecordRead { job, .. } => {
+                self.in_flight.remove(&Call::ReadRecord(*job));
+            }
+            Outcome::Retried { job, .. } => {
+                self.in_flight.remove(&Call::Retry(*job));
             }
         }
     }

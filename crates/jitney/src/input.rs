@@ -9,7 +9,7 @@ use backends::Class;
 use buildkite::{Remedy, StackClient};
 use planner::{
     BackendName, Candidate, CreateOutcome, Failure, FailureClass, FinishOutcome, JobId, JobState,
-    LookFailure, MachineSeen, Origin, QueueKey, Timestamp,
+    LookFailure, MachineSeen, Origin, QueueKey, Record, RetryOutcome, Timestamp,
 };
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
@@ -87,6 +87,8 @@ pub(crate) enum Call {
     Create(JobId, u32),
     Delete(JobId, u32),
     Finish(JobId),
+    ReadRecord(JobId),
+    Retry(JobId),
 }
 
 /// What came of a call. Every call that was begun ends in exactly one of these.
@@ -140,6 +142,16 @@ pub(crate) enum Outcome {
         job: JobId,
         started_at: Timestamp,
         outcome: FinishOutcome,
+        failed: Option<Refused>,
+    },
+    RecordRead {
+        job: JobId,
+        asked_at: Timestamp,
+        found: Result<Record, Refused>,
+    },
+    Retried {
+        job: JobId,
+        outcome: RetryOutcome,
         failed: Option<Refused>,
     },
 }

@@ -2,6 +2,7 @@
 //! done, and has it done. Sources, executor and web only send it messages.
 
 mod apply;
+mod rest;
 mod round;
 mod snapshot;
 mod state;
@@ -138,7 +139,7 @@ fn start(
     inbox: &Sender,
     tasks: &mut JoinSet<()>,
 ) -> (State, mpsc::Receiver<Settings>) {
-    let Options { settings, client, backends, listener, clock, .. } = options;
+    let Options { settings, client, rest, backends, listener, clock, .. } = options;
     let mark = Arc::clone(&settings.policy.name);
     let instance: Arc<str> = opened.instance.as_str().into();
     let stamp = Stamp {
@@ -157,7 +158,7 @@ fn start(
     let queues: Vec<QueueKey> = settings.policy.queues.keys().cloned().collect();
     let wakes = web::Wakes::new(&queues);
     let (settings, seen_settings) = watch::channel(Arc::new(settings));
-    let executor = Executor::new(clock, inbox.clone(), stamp);
+    let executor = Executor::new(clock, inbox.clone(), stamp, rest);
     let mut state = State::new(clock, settings, opened, executor);
     for (name, backend) in backends {
         let (live, seen_live) = watch::channel(false);

@@ -65,6 +65,8 @@ pub struct Web {
 pub struct Options {
     pub settings: Settings,
     pub client: buildkite::Client,
+    /// With a token for it.
+    pub rest: Option<buildkite::RestClient>,
     pub backends: BTreeMap<BackendName, Arc<dyn Backend>>,
     pub journal: journal::Options,
     /// What rounds see and decide is written down, where somebody asked for it.

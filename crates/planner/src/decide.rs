@@ -9,6 +9,7 @@ mod alongside;
 mod calls;
 mod hand;
 mod intake;
+mod loss;
 mod machines;
 mod next;
 mod place;
@@ -21,8 +22,8 @@ use std::time::Duration;
 
 use crate::job::Standing;
 use crate::{
-    Action, Alarm, Answer, BackendName, BackendSeen, Event, FailureClass, Hold, JobId, Ledger,
-    Observation, Plan, Policy, QueueKey, QueuePolicy, QueueSeen, Reason, Step, Timestamp,
+    Action, Alarm, Answer, BackendName, BackendSeen, BuildKey, Event, FailureClass, Hold, JobId,
+    Ledger, Observation, Plan, Policy, QueueKey, QueuePolicy, QueueSeen, Reason, Step, Timestamp,
 };
 use alongside::Alongside;
 use calls::Calls;
@@ -40,10 +41,12 @@ pub fn decide(ledger: &Ledger, seen: &Observation, policy: &Policy, now: Timesta
         calls: Calls::default(),
         room: Room::of(ledger, seen, policy, now),
         heard: None,
+        retried: Vec::new(),
         other_installation: None,
     };
     round.strays();
     round.denied();
+    round.api_denied();
     let mut answers = Alongside::of(&seen.answers);
     for entry in ledger.entries.values() {
         round.heard = answers.get(&entry.job).copied();
@@ -66,6 +69,8 @@ struct Round<'a> {
     room: Room<'a>,
     /// Buildkite's last word on the job in our hands that is looked at just now.
     heard: Option<Answer>,
+    /// Builds of which this round asks for the retry of a lost job, once for each.
+    retried: Vec<BuildKey>,
     /// Another installation under our name, if its machines are seen.
     other_installation: Option<Arc<str>>,
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackendName, Bytes, Cpu, Doom, EndSeen, JobId, JobRow, JobState, MachineName, Notice, Offer,
-    QueueKey, Request, Timestamp,
+    BackendName, Bytes, Cpu, Doom, EndSeen, JobId, JobRow, JobState, LossStep, MachineName, Notice,
+    Offer, QueueKey, Request, Timestamp,
 };
 
 /// Something that happened, or is about to. `at` is the moment of the intent or of the fact.
@@ -134,6 +134,12 @@ pub enum Event {
         notice: Notice,
         at: Timestamp,
     },
+    /// Something about a job whose machine was lost under it.
+    Loss {
+        job: JobId,
+        loss: LossStep,
+        at: Timestamp,
+    },
     /// A machine with our mark that we knew nothing of is ours from now on.
     Adopted(Adoption),
     /// Nothing is left to do for the job.
@@ -210,6 +216,12 @@ pub enum FailureClass {
 }
 
 impl Event {
+    /// Whether it has to be known when the job that it is about is forgotten.
+    #[must_use]
+    pub const fn outlives_its_job(&self) -> bool {
+        if let Self::Loss { loss, .. } = self { loss.outlives_its_job() } else { false }
+    }
+
     /// The job that the event is about.
     #[must_use]
     pub const fn job(&self) -> JobId {
@@ -233,6 +245,7 @@ impl Event {
             | Self::FinishIntended { job, .. }
             | Self::FinishEnded { job, .. }
             | Self::Told { job, .. }
+            | Self::Loss { job, .. }
             | Self::Forgotten { job, .. } => *job,
             Self::Adopted(adoption) => adoption.job,
         }

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::loss::Retries;
 use crate::{
     BackendName, Bytes, Cpu, EndSeen, Failure, FailureClass, FinishOutcome, Invalid, JobId, JobRow,
-    JobState, MachineName, Notice, Offer, QueueKey, Request, Timestamp,
+    JobState, Loss, MachineName, Notice, Offer, QueueKey, Request, Timestamp,
 };
 
 /// How many moments of a job are kept.
@@ -36,6 +37,8 @@ pub struct Ledger {
     /// What machines that are gone have used lately, by queue.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) spent: BTreeMap<QueueKey, Spent>,
+    /// Which jobs were retried, and whose place they take.
+    pub(crate) retries: Retries,
     /// Jobs that we let go of, and when: a listing begun before says nothing new about them.
     pub(crate) left: BTreeMap<JobId, Timestamp>,
     /// From so many on the old ones among them are forgotten.
@@ -72,6 +75,10 @@ pub struct Entry {
     pub ended: Option<(JobState, Timestamp)>,
     pub doom: Option<Doom>,
     pub finish: Finish,
+    /// Whether its machine was lost under it, and what follows.
+    pub loss: Option<Loss>,
+    /// The lost job whose place it takes.
+    pub predecessor: Option<JobId>,
     pub told: Told,
     /// What happened, for `explain`: bounded, oldest first.
     pub moments: Vec<Moment>,
@@ -191,6 +198,8 @@ pub struct Told {
     pub made: u32,
     pub retried: u32,
     pub cut_short: u32,
+    /// Whether it was told what follows on its loss.
+    pub loss: bool,
     /// Whether it was told that policies count which may not match.
     pub assumed: bool,
 }

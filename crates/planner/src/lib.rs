@@ -9,6 +9,7 @@ mod event_log;
 mod ids;
 mod job;
 mod ledger;
+mod loss;
 mod observe;
 mod offer;
 mod origin;
@@ -32,9 +33,13 @@ pub use job::{Candidate, Foreign, Invalid, JobRow, JobState, Request, Verdict};
 pub use ledger::{
     Attempt, Delete, Doom, Entry, Failed, Finish, Lease, Ledger, Moment, Outcome, Told,
 };
+pub use loss::{
+    BuildKey, Loss, LossStep, NotRetried, RETRIES_REMEMBERED, Record, RecordedEnd, Retry,
+    RetryOutcome,
+};
 pub use observe::{
     Answer, BackendSeen, BuildkiteSeen, EndSeen, MachineSeen, Observation, Phase, QueueSeen,
-    TokenSeen,
+    RestSeen, TokenSeen,
 };
 pub use offer::{Offer, Spot};
 pub use origin::{LookFailure, Origin, OriginSeen};

@@ -28,6 +28,8 @@ pub struct Observation {
     pub answers: BTreeMap<JobId, Answer>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub backends: BTreeMap<BackendName, BackendSeen>,
+    #[serde(default)]
+    pub rest: RestSeen,
     /// Job acquisition tokens that the executor holds; the secrets are not here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tokens: BTreeMap<JobId, TokenSeen>,
@@ -44,6 +46,15 @@ pub struct BuildkiteSeen {
     pub failing_since: Option<Timestamp>,
     /// When the last outage ended (at a start: the first contact). Timeouts count from here.
     pub reachable_since: Timestamp,
+}
+
+/// Buildkite's REST API, where we have a token for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestSeen {
+    /// When it may be called again (rates, and the back-off of failed calls).
+    pub not_before: Timestamp,
+    /// Why it does not let us in, once it has said so.
+    pub denied: Option<Arc<str>>,
 }
 
 /// One queue: its listing, read to its end (one that failed half way is not here), and when its

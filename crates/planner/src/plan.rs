@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackendName, Bytes, Event, Failure, JobId, MachineName, Offer, QueueKey, Shape, Timestamp,
+    BackendName, Bytes, Event, Failure, JobId, MachineName, NotRetried, Offer, QueueKey, Shape,
+    Timestamp,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -73,6 +74,14 @@ pub enum Action {
         queue: QueueKey,
         job: JobId,
         detail: Arc<str>,
+    },
+    /// Read Buildkite's own record of a job that has ended.
+    ReadRecord {
+        job: JobId,
+    },
+    /// Ask Buildkite to run the job once more, as another job.
+    Retry {
+        job: JobId,
     },
     Notify {
         queue: QueueKey,
@@ -200,6 +209,10 @@ pub enum Notice {
     Assumed { why: Arc<str> },
     /// Its machine came to nothing; another is made.
     Retrying { attempt: u32, of: u32, failure: Failure },
+    /// It was lost, and another job takes its place.
+    Replaced { by: JobId },
+    /// It was lost, and nothing takes its place.
+    NotRetried { why: NotRetried },
     /// Its machine ended under it, for a reason that its own log cannot tell.
     CutShort { attempt: u32, why: CutShort },
 }
@@ -226,4 +239,6 @@ pub enum Alarm {
     TwoInstallations { instance: Arc<str>, machine: MachineName },
     /// A backend makes no machines until an operator has put something right.
     Denied { backend: BackendName, words: Arc<str> },
+    /// Buildkite's REST API refuses our token: lost jobs are not retried.
+    ApiDenied { words: Arc<str> },
 }

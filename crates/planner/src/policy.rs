@@ -18,6 +18,8 @@ pub struct Policy {
     pub classes: BTreeMap<String, BTreeMap<String, String>>,
     /// Every one that matches applies, the strictest wins.
     pub rules: Vec<Rule>,
+    /// How many jobs of one build that the infrastructure lost are retried; none: nobody asks.
+    pub retry_lost: Option<u32>,
     pub limits: Limits,
     pub backends: BTreeMap<BackendName, BackendPolicy>,
     pub margins: Margins,

@@ -4,6 +4,7 @@
 
 mod doom;
 mod failure;
+mod loss;
 mod reason;
 mod verdict;
 

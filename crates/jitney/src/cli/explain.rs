@@ -136,6 +136,9 @@ fn in_hand(job: &Job, now: Timestamp, screen: Screen) -> String {
             format_args!("Machine: {machine} on {backend}{size}, attempt {}", job.attempt),
         );
     }
+    if let Some(lost) = job.replaces {
+        line(&mut text, format_args!("Runs again: {lost}, which was lost with its machine"));
+    }
     if let Some(failure) = &job.last_failure {
         line(&mut text, format_args!("{} {failure}", screen.warn("The last failure:")));
     }
@@ -165,6 +168,13 @@ fn of_closed(closed: &Closed, screen: Screen) -> String {
         let backend = closed.backend.as_deref().unwrap_or("?");
         let attempts = closed.attempts;
         line(&mut text, format_args!("Machine: {machine} on {backend}, attempt {attempts}"));
+    }
+    if let Some(lost) = closed.replaces {
+        line(&mut text, format_args!("Ran again: {lost}, which was lost with its machine"));
+    }
+    if let Some(by) = closed.replaced_by {
+        let words = screen.strong(by);
+        line(&mut text, format_args!("Run again as: {words}, for it was lost with its machine"));
     }
     let cpu = closed
         .cpu_millis_used

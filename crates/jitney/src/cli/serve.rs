@@ -33,6 +33,8 @@ fn exit(error: &Error) -> Exit {
             assembly::Error::Unbuilt(_)
             | assembly::Error::NoStateDir(_)
             | assembly::Error::Client(_)
+            | assembly::Error::NoApiToken
+            | assembly::Error::NoOrganization
             | assembly::Error::Backend { .. },
         )
         | Error::Run(

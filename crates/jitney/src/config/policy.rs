@@ -22,6 +22,9 @@ impl Config {
             queues: self.queues.iter().map(|(key, queue)| (key.clone(), queue.policy())).collect(),
             classes: self.classes.clone(),
             rules: self.policies.iter().map(PolicyRule::rule).collect(),
+            retry_lost: Some(self.buildkite.retry_lost)
+                .filter(|retry| retry.jobs && self.buildkite.api_token.is_some())
+                .map(|retry| retry.per_build),
             limits: self.limits.policy(),
             backends: self
                 .backends

@@ -23,7 +23,8 @@ pub struct Change {
 }
 
 /// Below these, changes take effect at the next round: the planner's policy is made of them.
-const LIVE: [&str; 6] = [
+const LIVE: [&str; 7] = [
+    "buildkite.retry_lost.",
     "queues.*.",
     "classes.",
     "policies",

@@ -39,6 +39,8 @@ pub struct Buildkite {
     pub endpoint: String,
     pub token: TokenSource,
     pub job_tokens: JobTokens,
+    /// The REST API's address.
+    pub api_endpoint: String,
     pub api_token: Option<SecretString>,
     pub organization: Option<String>,
     pub retry_lost: RetryLost,
@@ -145,6 +147,7 @@ impl Buildkite {
                 "required",
                 one_of([("required", JobTokens::Required), ("optional", JobTokens::Optional)]),
             ),
+            api_endpoint: section.or("api_endpoint", "https://api.buildkite.com/v2", url),
             api_token: section.secret("api_token"),
             organization: section.get("organization", text),
             retry_lost: section.within("retry_lost", |retry| RetryLost {

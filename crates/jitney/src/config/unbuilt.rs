@@ -57,14 +57,7 @@ impl Config {
     }
 
     fn unbuilt_services(&self, found: &mut Findings) {
-        let buildkite = &self.buildkite;
         found.add(self.server.tls.is_some(), "tls", "TLS of our own; put a proxy in front");
-        found.add(
-            buildkite.api_token.is_some(),
-            "buildkite.api_token",
-            "calls to Buildkite's REST API",
-        );
-        found.add(buildkite.retry_lost.jobs, "buildkite.retry_lost", "retrying lost jobs");
         found.add(self.store.redis.is_some(), "store.redis", "the shared store");
         let replicated = self.replicas.lease != LeaseKind::None;
         found.add(replicated, "replicas.lease", "several replicas");

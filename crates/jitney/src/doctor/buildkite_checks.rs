@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use buildkite::rest::wire::{AccessToken, scope};
 use buildkite::{Client, Error, Probe, Remedy};
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use super::{Finding, Patient};
 use crate::assembly;
 use crate::clock::process_now;
+use crate::config::Environment;
 use crate::config::server::JobTokens;
 
 /// Leases and tokens are counted in minutes; a clock that is off by more than this is not kept.
@@ -27,7 +29,8 @@ pub(super) async fn all(patient: Patient<'_>) -> Vec<Finding> {
             return vec![Finding::wrong("Buildkite", error.to_string(), remedy)];
         }
     };
-    match client.probe().await {
+    let (probe, api) = tokio::join!(client.probe(), api_token(patient, &var));
+    let mut found = match probe {
         Ok(probe) => {
             let mut findings = vec![reached(endpoint, &probe), token(&probe)];
             findings.extend(probe.server_time.map(|server| clock(server, process_now())));
@@ -36,7 +39,50 @@ pub(super) async fn all(patient: Patient<'_>) -> Vec<Finding> {
             findings
         }
         Err(error) => vec![refused(endpoint, &error)],
+    };
+    found.extend(api);
+    found
+}
+
+/// The REST API's token, where something is wanted of it.
+async fn api_token(patient: Patient<'_>, environment: Environment<'_>) -> Option<Finding> {
+    const CHECK: &str = "API token";
+    let client = match assembly::rest(patient.config, environment) {
+        Ok(client) => client?,
+        Err(error) => {
+            let remedy = "correct what it names; `jitney run` ends without it";
+            return Some(Finding::wrong(CHECK, error.to_string(), remedy));
+        }
+    };
+    let endpoint = &patient.config.buildkite.api_endpoint;
+    Some(match client.access_token().await {
+        Ok(token) => scopes(CHECK, &token),
+        Err(error) => match error.remedy {
+            Remedy::Unauthorized | Remedy::Forbidden => Finding::wrong(
+                CHECK,
+                format!("{endpoint} refuses it: {}", error.message),
+                "set buildkite.api_token to an API access token (Buildkite: Personal settings, API access tokens); lost jobs are not retried without",
+            ),
+            Remedy::Retry | Remedy::Unknown | Remedy::Never | Remedy::Gone => Finding::wrong(
+                CHECK,
+                format!("{endpoint} cannot be asked about it: {error}"),
+                "check buildkite.api_endpoint and the way there; usually it is https://api.buildkite.com/v2",
+            ),
+        },
+    })
+}
+
+fn scopes(check: &str, token: &AccessToken) -> Finding {
+    let wanted = [scope::READ_BUILDS, scope::WRITE_BUILDS];
+    let missing: Vec<&str> = wanted.into_iter().filter(|scope| !token.may(scope)).collect();
+    if missing.is_empty() {
+        return Finding::ok(check, "may read and retry builds");
     }
+    Finding::wrong(
+        check,
+        format!("lacks the scope {}, so that lost jobs are not retried", missing.join(" and ")),
+        "edit the token's scopes in Buildkite (Personal settings, API access tokens)",
+    )
 }
 
 fn reached(endpoint: &str, probe: &Probe) -> Finding {

@@ -19,6 +19,11 @@ pub struct Closed {
     pub attempts: u32,
     pub backend: Option<String>,
     pub machine: Option<String>,
+    /// The lost job that this one ran again, and the job that runs this one again.
+    #[serde(default)]
+    pub replaces: Option<JobId>,
+    #[serde(default)]
+    pub replaced_by: Option<JobId>,
     pub phases: Phases,
     pub cpu_millis_used: Option<u64>,
     pub peak_memory_bytes: Option<u64>,
@@ -83,6 +88,8 @@ impl Closed {
             attempts: u32::try_from(entry.attempts.len()).unwrap_or(u32::MAX),
             backend: attempt.map(|attempt| attempt.backend.to_string()),
             machine: attempt.map(|attempt| attempt.name.to_string()),
+            replaces: entry.predecessor,
+            replaced_by: entry.loss.as_ref().and_then(|loss| loss.successor),
             phases: Phases::of(entry),
             cpu_millis_used: end.and_then(|end| end.cpu_millis_used),
             peak_memory_bytes: end.and_then(|end| end.peak_memory).map(planner::Bytes::get),

@@ -10,7 +10,8 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use super::{Batch, Closed, Error};
 
 /// Each step brings a file from the version of its index to the next.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE events (
         seq INTEGER PRIMARY KEY,
         job BLOB NOT NULL,
@@ -38,7 +39,12 @@ const MIGRATIONS: [&str; 1] = ["
         body TEXT NOT NULL
     ) WITHOUT ROWID;
     CREATE INDEX history_by_time ON history (closed_at);
-"];
+",
+    "
+    CREATE TABLE lasting (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL);
+    CREATE INDEX lasting_by_time ON lasting (at);
+",
+];
 
 /// Somebody who looks into the file with a tool of theirs holds it for moments only.
 const BUSY: Duration = Duration::from_millis(200);
@@ -120,18 +126,21 @@ impl Store {
     pub(super) fn replay(&self) -> Result<Replayed, Broken> {
         let broken = |error: rusqlite::Error| classify(&self.path, &error);
         let mut replayed = Replayed::default();
-        let events = "SELECT seq, body, at FROM events ORDER BY seq";
-        let mut select = self.connection.prepare(events).map_err(broken)?;
-        let mut rows = select.query([]).map_err(broken)?;
-        while let Some(row) = rows.next().map_err(broken)? {
-            let seq: i64 = row.get(0).map_err(broken)?;
-            let body: String = row.get(1).map_err(broken)?;
-            let event: Event = serde_json::from_str(&body)
-                .map_err(|error| Broken::Corrupt(format!("event {seq}: {error}")))?;
-            replayed.ledger.record(event);
-            let at: i64 = row.get(2).map_err(broken)?;
-            let at = Timestamp::from_millis(u64::try_from(at).unwrap_or_default());
-            replayed.written_at = replayed.written_at.max(at);
+        // What outlives its job first: a job that was taken since finds it.
+        for table in ["lasting", "events"] {
+            let select = format!("SELECT seq, body, at FROM {table} ORDER BY seq");
+            let mut select = self.connection.prepare(&select).map_err(broken)?;
+            let mut rows = select.query([]).map_err(broken)?;
+            while let Some(row) = rows.next().map_err(broken)? {
+                let seq: i64 = row.get(0).map_err(broken)?;
+                let body: String = row.get(1).map_err(broken)?;
+                let event: Event = serde_json::from_str(&body)
+                    .map_err(|error| Broken::Corrupt(format!("{table} {seq}: {error}")))?;
+                replayed.ledger.record(event);
+                let at: i64 = row.get(2).map_err(broken)?;
+                let at = Timestamp::from_millis(u64::try_from(at).unwrap_or_default());
+                replayed.written_at = replayed.written_at.max(at);
+            }
         }
         Ok(replayed)
     }
@@ -146,6 +155,8 @@ impl Store {
             let mut insert = transaction.prepare_cached(
                 "INSERT INTO events (job, at, dispatch, body) VALUES (?1, ?2, ?3, ?4)",
             )?;
+            let mut outlive =
+                transaction.prepare_cached("INSERT INTO lasting (at, body) VALUES (?1, ?2)")?;
             let mut remove = transaction.prepare_cached("DELETE FROM events WHERE job = ?1")?;
             let mut close = transaction.prepare_cached(
                 "INSERT OR REPLACE INTO history (job, closed_at, queue, pipeline, build, outcome,
@@ -161,6 +172,9 @@ impl Store {
                         continue;
                     }
                     let body = serde_json::to_string(event).expect("events have a JSON form");
+                    if event.outlives_its_job() {
+                        outlive.execute(params![number(batch.at), body])?;
+                    }
                     insert.execute(params![key(job), number(batch.at), batch.dispatch, body])?;
                 }
                 for closed in &batch.closed {
@@ -205,6 +219,11 @@ impl Store {
             "DELETE FROM history WHERE job IN (SELECT job FROM history ORDER BY closed_at LIMIT ?1)",
             params![MADE_ROOM],
         )
+    }
+
+    /// However short history is kept: what is counted for a build has to outlive the build.
+    pub(super) fn prune_lasting(&self, before: Timestamp) -> rusqlite::Result<usize> {
+        self.connection.execute("DELETE FROM lasting WHERE at < ?1", params![number(before)])
     }
 
     pub(super) fn prune(&self, before: Timestamp) -> rusqlite::Result<usize> {

@@ -16,6 +16,8 @@ use crate::clock::Clock;
 /// How often a file that took no writes is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often history is pruned.
+/// As long as the ledger remembers it.
+const LASTING: Duration = planner::RETRIES_REMEMBERED;
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// How many batches are kept in memory while the file takes none; then the oldest are dropped.
 const KEPT_MOST: usize = 100_000;
@@ -171,7 +173,11 @@ impl Writer {
     }
 
     fn prune(&self) {
-        match self.store.prune(self.clock.now().minus(self.keep)) {
+        let now = self.clock.now();
+        if let Err(error) = self.store.prune_lasting(now.minus(LASTING)) {
+            tracing::warn!(%error, "failed to prune what is kept of retries");
+        }
+        match self.store.prune(now.minus(self.keep)) {
             Ok(0) => {}
             Ok(jobs) => tracing::debug!(jobs, "pruned the history"),
             Err(error) => tracing::warn!(%error, "failed to prune the history"),

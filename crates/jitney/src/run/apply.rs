@@ -117,11 +117,7 @@ impl State {
                 self.call_ended(&queue, asked_at, failed.as_ref(), |pace| &mut pace.ask, ask);
             }
             Outcome::Looked { queue, job, started_at, found } => {
-                self.count("look", found.is_err());
-                let refused = found.as_ref().err().map(|(_, refused)| refused.clone());
-                let refused = refused.as_ref();
-                self.call_ended(&queue, started_at, refused, |pace| &mut pace.look, look);
-                self.looked(&queue, job, found);
+                self.looked(&queue, job, started_at, found);
             }
             Outcome::Reserved { queue, sent_at, lease, reserved, not_reserved, failed, .. } => {
                 self.count("reserve", failed.is_some());
@@ -175,6 +171,12 @@ impl State {
                 let failed = failed.as_ref();
                 self.call_ended(&queue, started_at, failed, |pace| &mut pace.finish, finish);
             }
+            Outcome::RecordRead { job, asked_at, found } => {
+                self.record_read(job, asked_at, found);
+            }
+            Outcome::Retried { job, outcome, failed } => {
+                self.retried(job, outcome, failed.as_ref());
+            }
         }
     }
 
@@ -211,8 +213,15 @@ impl State {
         &mut self,
         queue: &QueueKey,
         job: JobId,
+        started_at: Timestamp,
         found: Result<Origin, (LookFailure, Refused)>,
     ) {
+        self.count("look", found.is_err());
+        // A refusal is an answer, and the next job may have another.
+        let failed = found.as_ref().err();
+        let failed = failed.filter(|(failure, _)| *failure != LookFailure::Refused);
+        let failed = failed.map(|(_, refused)| refused.clone());
+        self.call_ended(queue, started_at, failed.as_ref(), |pace| &mut pace.look, look);
         let unreachable = self.seen.buildkite.failing_since.is_some();
         let Some(seen) = self.seen.queues.get_mut(queue) else { return };
         let known = seen.origins.entry(job).or_default();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use buildkite::wire::Scope;
 use planner::{
-    Action, CreateOutcome, Event, FinishOutcome, Plan, QueueSeen, Step, Timestamp, WorstCost,
-    decide,
+    Action, CreateOutcome, Event, FinishOutcome, LossStep, Plan, QueueSeen, RetryOutcome, Step,
+    Timestamp, WorstCost, decide,
 };
 use uuid::Uuid;
 
@@ -74,6 +74,10 @@ impl State {
         self.seen.tokens.clone_from(self.executor.tokens());
         for seen in self.seen.backends.values_mut() {
             seen.first_listed_at = seen.first_listed_at.or(seen.listed_at);
+        }
+        let rest = self.executor.rest_wait();
+        if !rest.is_zero() {
+            self.seen.rest.not_before = now.plus(rest).max(self.seen.rest.not_before);
         }
         for (key, seen) in &mut self.seen.queues {
             let Some(stack) = self.executor.stack(key) else { continue };
@@ -210,9 +214,16 @@ impl State {
                     self.perform(Step { intents: Vec::new(), action });
                 }
             }
+            Action::Retry { job } => {
+                let (outcome, failed) = (RetryOutcome::Unknown, None);
+                self.undo(&Outcome::Retried { job, outcome: outcome.clone(), failed });
+                let loss = LossStep::RetryEnded { outcome };
+                self.record(Event::Loss { job, loss, at });
+            }
             // A word that is said twice, after a crash, does less harm than one that is not said.
             action @ (Action::Ask { .. }
             | Action::Look { .. }
+            | Action::ReadRecord { .. }
             | Action::Mint { .. }
             | Action::Delete { .. }
             | Action::Notify { .. }) => {

@@ -124,7 +124,7 @@ impl State {
     fn denied(&self, name: &BackendName) -> Option<&std::sync::Arc<str>> {
         self.alarms.keys().find_map(|alarm| match alarm {
             Alarm::Denied { backend, words } => (backend == name).then_some(words),
-            Alarm::TwoInstallations { .. } => None,
+            Alarm::TwoInstallations { .. } | Alarm::ApiDenied { .. } => None,
         })
     }
 
@@ -146,6 +146,7 @@ impl State {
             waits: held.map(|held| held.reason.sentence(self.clock.now())),
             waits_since: held.map(|held| held.since),
             reason: held.map(|held| held.reason.clone()),
+            replaces: entry.predecessor,
             last_failure: entry.last_failure.as_ref().map(|last| last.failure.words.to_string()),
             phases: Phases::of(entry),
             moments: entry.moments.clone(),

@@ -42,6 +42,8 @@ pub(crate) struct State {
     /// Why Buildkite does not let us in any more, since when.
     pub(super) unwelcome: Option<(String, Timestamp)>,
     pub(super) paces: BTreeMap<QueueKey, Paces>,
+    /// Pauses after failed calls to the REST API.
+    pub(super) rest_pauses: Pauses,
     pub(super) live: BTreeMap<BackendName, watch::Sender<bool>>,
     /// Where queues' sources hear of the origins of their jobs.
     pub(super) origins: BTreeMap<QueueKey, OriginSender>,
@@ -97,13 +99,16 @@ impl State {
     ) -> Self {
         let now = clock.now();
         let queues = settings.borrow().policy.queues.keys().cloned().collect::<Vec<_>>();
-        let seen = Observation {
+        let mut seen = Observation {
             instance: opened.instance.as_str().into(),
             started_at: now,
             buildkite: BuildkiteSeen { failing_since: Some(now), reachable_since: now },
             queues: queues.iter().map(|key| (key.clone(), QueueSeen::default())).collect(),
             ..Observation::default()
         };
+        if !executor.has_rest() {
+            seen.rest.denied = Some("Jitney was started without one".into());
+        }
         let mut state = Self {
             clock,
             settings,
@@ -121,6 +126,7 @@ impl State {
             alarms: BTreeMap::new(),
             unwelcome: None,
             paces: queues.into_iter().map(|key| (key, Paces::default())).collect(),
+            rest_pauses: Pauses::new(Duration::from_secs(1), Duration::from_secs(60)),
             live: BTreeMap::new(),
             origins: BTreeMap::new(),
             reached_at: now,

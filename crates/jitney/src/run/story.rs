@@ -1,6 +1,6 @@
 //! One line in the log for each thing that happens to a job: a sentence, and fields beside it.
 
-use planner::{CreateOutcome, Event, Hold, JobId, Moment, Reason, Timestamp};
+use planner::{CreateOutcome, Event, Hold, JobId, LossStep, Moment, Reason, Timestamp};
 
 use super::state::State;
 
@@ -77,6 +77,7 @@ fn attempt(event: &Event) -> Option<u32> {
         | Event::FinishIntended { .. }
         | Event::FinishEnded { .. }
         | Event::Told { .. }
+        | Event::Loss { .. }
         | Event::Forgotten { .. } => None,
     }
 }
@@ -87,7 +88,8 @@ fn is_trouble(event: &Event) -> bool {
         | Event::CreateEnded { outcome: CreateOutcome::Failed(_), .. }
         | Event::DeleteEnded { ok: false, .. }
         | Event::Doomed { .. }
-        | Event::NotIssued { .. } => true,
+        | Event::NotIssued { .. }
+        | Event::Loss { loss: LossStep::Noticed { .. } | LossStep::Left { .. }, .. } => true,
         Event::Taken { .. }
         | Event::Reserved { .. }
         | Event::NotReserved { .. }
@@ -104,6 +106,14 @@ fn is_trouble(event: &Event) -> bool {
         | Event::FinishIntended { .. }
         | Event::FinishEnded { .. }
         | Event::Told { .. }
+        | Event::Loss {
+            loss:
+                LossStep::Read { .. }
+                | LossStep::RetryIntended { .. }
+                | LossStep::RetryEnded { .. }
+                | LossStep::Replaced { .. },
+            ..
+        }
         | Event::Adopted(_)
         | Event::Forgotten { .. } => false,
     }

@@ -29,6 +29,8 @@ fn troubleshooting_names_every_reason_alarm_and_failure() {
         "waiting",
         "made",
         "assumed",
+        "replaced",
+        "not_retried",
         "retrying",
         "cut_short",
         "all",

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jitney::api::JobPhase;
-use sandbox::engine::State;
+use sandbox::engine::{NewApiToken, State};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 
@@ -170,6 +170,47 @@ async fn doctor_finds_a_wrong_token() {
 async fn doctor_finds_a_queue_that_the_cluster_does_not_have() {
     let queues = "{ default: { backends: [there] }, nosuch: { backends: [there] } }";
     doctor_finds(|world| world.queues = queues.into(), "queue nosuch", "is not in").await;
+}
+
+/// With a token that may do so much.
+fn with_api_token(world: &mut World, scopes: &[&str]) {
+    let token = "bkua_planted";
+    let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+    let new = NewApiToken { scopes, ..NewApiToken::with_all_scopes(token) };
+    world.sandbox.engine(|engine, now| engine.issue_api_token(new, now).unwrap());
+    world.buildkite = format!(
+        "  api_endpoint: {}\n  api_token: {token}\n  organization: demo",
+        world.sandbox.api_endpoint()
+    );
+}
+
+#[tokio::test]
+async fn doctor_looks_at_the_api_token_where_there_is_one() {
+    let mut world = World::new().await;
+    with_api_token(&mut world, &["read_builds", "write_builds"]);
+    let file = world.folder.path().join("jitney.yaml");
+    std::fs::write(&file, world.yaml()).unwrap();
+    let args = ["doctor", "--config", &file.display().to_string()];
+    let ran = jitney(&args, world.folder.path()).await.expect(0);
+    assert!(ran.out.contains("may read and retry builds"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn doctor_finds_what_is_wrong_with_the_api_token() {
+    let lacks = "lacks the scope write_builds";
+    doctor_finds(|world| with_api_token(world, &["read_builds"]), "API token", lacks).await;
+    let unknown = |world: &mut World| {
+        with_api_token(world, &["read_builds"]);
+        world.buildkite = world.buildkite.replace("bkua_planted", "bkua_planted_wrong");
+    };
+    doctor_finds(unknown, "API token", "refuses it").await;
+    let none = |world: &mut World| world.buildkite = "  retry_lost: { jobs: true }".into();
+    doctor_finds(none, "API token", "needs buildkite.api_token").await;
+    let elsewhere = |world: &mut World| {
+        with_api_token(world, &["read_builds"]);
+        world.buildkite = world.buildkite.replace("/v2", "/elsewhere");
+    };
+    doctor_finds(elsewhere, "API token", "cannot be asked about it").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,7 +109,6 @@ fn what_is_not_in_this_build_is_marked() {
     };
     for path in [
         "tls",
-        "buildkite.retry_lost",
         "policies[1].service_account",
         "limits.cost_per_hour",
         "limits.leak_bond",
@@ -118,7 +117,6 @@ fn what_is_not_in_this_build_is_marked() {
         "traces.otlp",
         "store.redis",
         "replicas.lease",
-        "buildkite.api_token",
         "notify.position",
     ] {
         assert!(marked(path), "{path} is not marked");

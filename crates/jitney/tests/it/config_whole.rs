@@ -50,7 +50,6 @@ fn run_would_refuse_by_name() {
         .collect();
     let expected = [
         "tls: TLS of our own; put a proxy in front",
-        "buildkite.retry_lost: retrying lost jobs",
         "policies[1].service_account: service accounts by policy",
         "limits.cost_per_hour: limits on cost",
         "limits.leak_bond: limits on cost",
@@ -88,7 +87,6 @@ fn each_part_that_is_unbuilt_is_named() {
         "notify: { position: false, estimate: false }",
         "notify.position notify.estimate",
     );
-    check_unbuilt("buildkite: { token: t, api_token: u }", "buildkite.api_token");
     check_unbuilt(
         "queues: { q: { backends: [here], limits: { cost_per_hour: 1 } } }",
         "queues.q.limits.cost_per_hour",

@@ -18,6 +18,7 @@ mod rules_links;
 mod shell_crash;
 mod shell_jobs;
 mod shell_journal;
+mod shell_lost;
 mod shell_origin;
 mod shell_process;
 mod shell_signals;

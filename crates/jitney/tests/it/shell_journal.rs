@@ -55,6 +55,8 @@ fn closed(job: JobId, closed_at: Timestamp) -> Closed {
         attempts: 1,
         backend: None,
         machine: None,
+        replaces: None,
+        replaced_by: None,
         phases: Phases::default(),
         cpu_millis_used: Some(5),
         peak_memory_bytes: None,

@@ -13,6 +13,7 @@ impl Round<'_> {
     pub(super) fn hand(&mut self, entry: &Entry) {
         let facts = self.plan.facts.len();
         self.job_facts(entry);
+        self.notice_loss(entry);
         for attempt in entry.attempts.iter().filter(|attempt| attempt.holds()) {
             self.machine_facts(entry, attempt);
         }

@@ -22,6 +22,9 @@ impl Round<'_> {
     pub(super) fn next(&mut self, entry: &Entry) {
         self.tell_assumed(entry);
         if entry.ended.is_some() {
+            if self.mends(entry) {
+                return;
+            }
             return self.part(entry, "the job has ended and nothing of it is left");
         }
         if entry.acquired_at.is_some() || entry.stopping_at.is_some() {

@@ -77,6 +77,7 @@ impl Round<'_> {
             Notice::Retrying { attempt, .. } => return told.retried < *attempt,
             Notice::CutShort { attempt, .. } => return told.cut_short < *attempt,
             Notice::Assumed { .. } => return !told.assumed,
+            Notice::Replaced { .. } | Notice::NotRetried { .. } => return !told.loss,
             Notice::Waiting { .. } => {}
         }
         let Some((last, at)) = &told.last else { return true };
@@ -100,7 +101,7 @@ impl Round<'_> {
 }
 
 /// Whether an agent had the job: Buildkite said so, or said that it ended as only an agent ends it.
-fn had_agent(entry: &Entry) -> bool {
+pub(super) fn had_agent(entry: &Entry) -> bool {
     let ran = entry.ended.is_some_and(|(state, _)| state.is_done());
     entry.acquired_at.is_some() || (ran && entry.finish == Finish::No)
 }

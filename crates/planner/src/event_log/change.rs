@@ -102,6 +102,7 @@ impl ObservationChange {
             queues,
             answers,
             backends,
+            rest,
             tokens,
             journal_full,
             draining,
@@ -112,6 +113,7 @@ impl ObservationChange {
                 dispatch: Arc::clone(dispatch),
                 started_at: *started_at,
                 buildkite: *buildkite,
+                rest: rest.clone(),
                 journal_full: *journal_full,
                 draining: *draining,
                 ..Observation::default()

@@ -1,6 +1,8 @@
 //! What an event adds to a job's story, as `explain` tells it.
 
-use crate::{CreateOutcome, Event, FinishOutcome, Moment, Offer, Timestamp};
+use crate::{
+    CreateOutcome, Event, FinishOutcome, LossStep, Moment, Offer, RetryOutcome, Timestamp,
+};
 
 impl Event {
     /// The line that the event adds to its job's story; some add none.
@@ -66,10 +68,28 @@ impl Event {
                 FinishOutcome::TooLate => (*at, "was decided already".into()),
                 FinishOutcome::Unknown => return None,
             },
+            Self::Loss { loss, at, .. } => (*at, loss.story()?),
             Self::Adopted(adoption) => {
                 (adoption.at, format!("attempt {}: machine found and adopted", adoption.attempt))
             }
             Self::Forgotten { at, .. } => (*at, "nothing left to do".into()),
+        })
+    }
+}
+
+impl LossStep {
+    fn story(&self) -> Option<String> {
+        Some(match self {
+            Self::Noticed { attempt } => format!("attempt {attempt}: machine lost under the job"),
+            Self::Read { .. } => return None,
+            Self::RetryIntended { .. } => "asking Buildkite to retry it".into(),
+            Self::RetryEnded { outcome } => match outcome {
+                RetryOutcome::Made { .. } => return None,
+                RetryOutcome::Refused { words } => format!("Buildkite does not retry it: {words}"),
+                RetryOutcome::Unknown => "no answer whether it is retried".into(),
+            },
+            Self::Replaced { by } => format!("job {by} takes its place"),
+            Self::Left { why } => format!("not retried: {why}"),
         })
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::{Cooling, MOMENTS_MOST, REMEMBER_LEFT, used};
 use crate::{
     Adoption, Attempt, BackendName, CreateOutcome, Delete, Doom, Entry, Event, Failed, Failure,
-    FailureClass, Finish, JobId, JobRow, JobState, Lease, Ledger, MachineName, Moment, Notice,
-    Offer, Outcome, Request, Timestamp, Told,
+    FailureClass, Finish, JobId, JobRow, JobState, Lease, Ledger, Loss, LossStep, MachineName,
+    Moment, Notice, Offer, Outcome, Request, Retry, RetryOutcome, Timestamp, Told,
 };
 
 /// First waits before the same request is repeated; doubled each time, up to the longest.
@@ -30,6 +30,7 @@ impl Ledger {
             Event::Adopted(adoption) => self.adopt(adoption),
             Event::Forgotten { job, at, .. } => self.forget(job, at),
             Event::Told { job, notice, at } => self.tell(job, notice, at),
+            Event::Loss { job, loss, at } => self.lose(job, loss, at),
             Event::CreateEnded { job, attempt, outcome, at } => {
                 self.create_ended(job, attempt, outcome, at);
             }
@@ -130,6 +131,10 @@ impl Ledger {
                 let outcome = crate::FinishOutcome::Unknown;
                 events.push(Event::FinishEnded { job, outcome, at: now });
             }
+            if matches!(entry.loss, Some(Loss { retry: Retry::Intended { .. }, .. })) {
+                let loss = LossStep::RetryEnded { outcome: RetryOutcome::Unknown };
+                events.push(Event::Loss { job, loss, at: now });
+            }
         }
         events
     }
@@ -146,6 +151,7 @@ impl Ledger {
         let entry =
             self.entries.entry(job).or_insert_with(|| Entry::new(job, row.queue.clone(), at, told));
         entry.row = Some(row);
+        entry.predecessor = entry.predecessor.or(self.retries.predecessor(job));
         entry.request = request;
         entry.doom = doom.or(entry.doom.take());
         entry.refused_at = None;
@@ -203,6 +209,7 @@ impl Ledger {
             Notice::Retrying { attempt, .. } => told.retried = told.retried.max(*attempt),
             Notice::CutShort { attempt, .. } => told.cut_short = told.cut_short.max(*attempt),
             Notice::Assumed { .. } => told.assumed = true,
+            Notice::Replaced { .. } | Notice::NotRetried { .. } => told.loss = true,
             Notice::Waiting { .. } => {}
         }
         told.last = Some((notice, at));
@@ -379,6 +386,8 @@ impl Entry {
             ended: None,
             doom: None,
             finish: Finish::No,
+            loss: None,
+            predecessor: None,
             told,
             moments: Vec::new(),
         }

@@ -99,6 +99,7 @@ impl Alarm {
         match self {
             Self::TwoInstallations { .. } => "two_installations",
             Self::Denied { .. } => "denied",
+            Self::ApiDenied { .. } => "api_denied",
         }
     }
 }
@@ -114,6 +115,12 @@ impl fmt::Display for Alarm {
             Self::Denied { backend, words } => format!(
                 "Backend {backend} makes no machines until its setup, credentials or permissions \
                  are put right: {}",
+                open_ended(words)
+            ),
+            Self::ApiDenied { words } => format!(
+                "Buildkite's REST API refuses buildkite.api_token, and lost jobs are not retried: {}. \
+                 Give it a token with the scopes read_builds and write_builds, and start Jitney \
+                 again",
                 open_ended(words)
             ),
         };

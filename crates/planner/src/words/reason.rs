@@ -150,6 +150,8 @@ impl Notice {
             Self::Waiting { .. } => "waiting",
             Self::Made { .. } => "made",
             Self::Assumed { .. } => "assumed",
+            Self::Replaced { .. } => "replaced",
+            Self::NotRetried { .. } => "not_retried",
             Self::Retrying { .. } => "retrying",
             Self::CutShort { .. } => "cut_short",
         }
@@ -178,6 +180,12 @@ impl Notice {
                  matched: {}",
                 open_ended(why)
             )),
+            Self::Replaced { by } => {
+                line(&format!("It was lost with its machine: job {by} takes its place"))
+            }
+            Self::NotRetried { why } => {
+                line(&format!("It was lost with its machine and is not retried: {why}"))
+            }
             Self::Retrying { attempt, of, failure } => line(&format!(
                 "Attempt {attempt} of {of} came to nothing, another machine is made: {failure}"
             )),

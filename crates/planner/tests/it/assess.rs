@@ -91,6 +91,7 @@ pub(crate) fn policy() -> Policy {
             spot: Some(Spot::Never),
             ..Rule::default()
         }],
+        retry_lost: None,
         limits: Limits::default(),
         backends: BTreeMap::from([
             ("here".into(), backend(BackendKind::Process, Some(8), Some(32))),

@@ -97,6 +97,7 @@ impl Crowd {
             queues,
             classes: BTreeMap::new(),
             rules: Vec::new(),
+            retry_lost: None,
             limits,
             backends: backends.into(),
             margins: Margins::default(),

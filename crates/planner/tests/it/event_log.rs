@@ -20,6 +20,7 @@ fn policy() -> Arc<Policy> {
         queues: BTreeMap::new(),
         classes: BTreeMap::new(),
         rules: Vec::new(),
+        retry_lost: None,
         limits: planner::Limits::default(),
         backends: BTreeMap::new(),
         margins: planner::Margins::default(),

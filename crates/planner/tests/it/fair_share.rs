@@ -213,7 +213,11 @@ impl World {
                 backend.machines.remove(&(job, attempt));
                 ledger.record(Event::DeleteEnded { job, attempt, ok: true, at: now });
             }
-            Action::Look { .. } | Action::Finish { .. } | Action::Notify { .. } => {}
+            Action::Look { .. }
+            | Action::ReadRecord { .. }
+            | Action::Retry { .. }
+            | Action::Finish { .. }
+            | Action::Notify { .. } => {}
         }
     }
 

@@ -18,6 +18,7 @@ mod invariants;
 mod keep;
 mod limits;
 mod lives;
+mod losses;
 mod mask;
 pub(crate) mod mutants;
 mod notices;

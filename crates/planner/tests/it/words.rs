@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{
-    Alarm, Bytes, CutShort, Failure, FailureClass, Foreign, Hold, Invalid, Notice, Reason, Scope,
-    TagError, Timestamp,
+    Alarm, Bytes, CutShort, Failure, FailureClass, Foreign, Hold, Invalid, JobId, NotRetried,
+    Notice, Reason, Scope, TagError, Timestamp,
 };
 use proptest::prelude::*;
+use uuid::Uuid;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -261,6 +262,16 @@ fn notices() {
             "Machine jitney-7-1 is made on here, attempt 2; its agent is starting",
         ),
         (
+            Notice::Replaced { by: JobId(Uuid::from_u128(7)) },
+            "replaced",
+            "It was lost with its machine: job 00000000-0000-0000-0000-000000000007 takes its place",
+        ),
+        (
+            Notice::NotRetried { why: NotRetried::Budget { per_build: 5 } },
+            "not_retried",
+            "It was lost with its machine and is not retried: the build has had all of its 5 retries of lost jobs (buildkite.retry_lost.per_build). Retry it by hand",
+        ),
+        (
             Notice::Assumed { why: "403.".into() },
             "assumed",
             "Where its build comes from is not known, so that policies on it count as if they matched: 403",
@@ -314,10 +325,33 @@ fn failures_say_their_class_where_the_words_do_not() {
 }
 
 #[test]
+fn what_is_not_retried_says_why() {
+    let words = || "canceled build.".into();
+    for (why, expected) in [
+        (NotRetried::NotLost, "Buildkite says that it ended otherwise"),
+        (
+            NotRetried::Denied { words: words() },
+            "Buildkite's REST API refuses Jitney's token: canceled build. Retry it by hand",
+        ),
+        (NotRetried::Refused { words: words() }, "Buildkite refuses: canceled build"),
+        (NotRetried::NoBuild, "it is not known which build it is of. Retry it by hand"),
+        (NotRetried::NoAnswer, "Buildkite's REST API gave no clear answer. Retry it by hand"),
+    ] {
+        assert_eq!(why.to_string(), expected);
+    }
+}
+
+#[test]
 fn alarms_tell_the_operator_what_to_do() {
     let two = Alarm::TwoInstallations { instance: "ab12".into(), machine: "jitney-7-1".into() };
     let denied = Alarm::Denied { backend: here(), words: "403: no such key".into() };
+    let api = Alarm::ApiDenied { words: "no write_builds.".into() };
     for (alarm, key, expected) in [
+        (
+            api,
+            "api_denied",
+            "Buildkite's REST API refuses buildkite.api_token, and lost jobs are not retried: no write_builds. Give it a token with the scopes read_builds and write_builds, and start Jitney again",
+        ),
         (
             two,
             "two_installations",

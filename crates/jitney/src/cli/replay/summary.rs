@@ -94,6 +94,8 @@ const fn kind(action: &Action) -> &'static str {
         Action::Create(_) => "create",
         Action::Delete { .. } => "delete",
         Action::Finish { .. } => "finish",
+        Action::ReadRecord { .. } => "read_record",
+        Action::Retry { .. } => "retry",
         Action::Notify { .. } => "notify",
     }
 }

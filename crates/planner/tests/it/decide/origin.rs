@@ -1,9 +1,43 @@
 //! Jobs of which a policy asks where their builds come from.
 
-use planner::{Origin, OriginSeen};
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::{Event, Notice, Origin, OriginSeen, Request};
 
 use super::check;
-use super::scene::{Scene, job};
+use super::scene::{Job, Scene, job};
+
+impl Scene {
+    /// What looks at the job have brought.
+    fn looked(&self, number: u128, origin: OriginSeen) -> Self {
+        self.each_queue(|queue| {
+            queue.origins.insert(Scene::id(number), origin.clone());
+        })
+    }
+
+    fn looks_not_before(&self, seconds: u64) -> Self {
+        let at = self.now.plus(Duration::from_secs(seconds));
+        self.each_queue(|queue| queue.look_not_before = at)
+    }
+
+    /// Taken on with what the strictest of its policies allow.
+    fn taken_assuming(&self, job: Job, why: &str) -> Self {
+        let request = Request { assumed: Some(why.into()), ..Request::clone(&job.request()) };
+        self.record(Event::Taken {
+            job: Scene::id(job.number),
+            row: job.row(),
+            request: Some(Arc::new(request)),
+            doom: None,
+            at: self.now,
+        })
+    }
+
+    fn told_assumed(&self, number: u128) -> Self {
+        let notice = Notice::Assumed { why: "403".into() };
+        self.record(Event::Told { job: Scene::id(number), notice, at: self.now })
+    }
+}
 
 fn failed(words: &str) -> OriginSeen {
     OriginSeen::Unknown { failures: 1, words: Some(words.into()) }

@@ -38,6 +38,7 @@ fn fact(event: &Event) -> String {
             let charged = if *charged { " charged" } else { "" };
             format!("fact {job}/{attempt} failed{charged}")
         }
+        Event::Loss { loss, .. } => format!("fact {job} {loss:?}"),
         other => format!("fact {other:?}"),
     }
 }
@@ -69,6 +70,14 @@ fn call(action: &Action) -> Option<String> {
         }
         Action::Notify { job, notice: Notice::Assumed { .. }, .. } => {
             format!("tell {}: assumed", short(*job))
+        }
+        Action::ReadRecord { job } => format!("record {}", short(*job)),
+        Action::Retry { job } => format!("retry {}", short(*job)),
+        Action::Notify { job, notice: Notice::Replaced { by }, .. } => {
+            format!("tell {}: replaced by {}", short(*job), short(*by))
+        }
+        Action::Notify { job, notice: Notice::NotRetried { why }, .. } => {
+            format!("tell {}: not retried: {why:?}", short(*job))
         }
         Action::Notify { .. } => return None,
     })

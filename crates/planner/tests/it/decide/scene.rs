@@ -7,9 +7,9 @@ use std::time::Duration;
 use planner::{
     Answer, BackendKind, BackendName, BackendPolicy, BackendSeen, Bytes, Candidate, Cpu,
     CreateOutcome, Doom, EndSeen, Event, Failure, FailureClass, Foreign, Invalid, JobId, JobRow,
-    JobState, Ledger, Limits, MachineName, MachineSeen, Margins, Observation, Offer, OriginSeen,
-    Phase, Policy, QueuePolicy, QueueSeen, Request, Shape, Shapes, Spot, Timestamp, TokenSeen,
-    UnknownTags, Verdict, decide, worst_cost,
+    JobState, Ledger, Limits, MachineName, MachineSeen, Margins, Observation, Offer, Phase, Policy,
+    QueuePolicy, QueueSeen, Request, Shape, Shapes, Spot, Timestamp, TokenSeen, UnknownTags,
+    Verdict, decide, worst_cost,
 };
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ const START: u64 = 1_000_000;
 /// A job to be listed, and what we make of it.
 #[derive(Clone)]
 pub(super) struct Job {
-    number: u128,
+    pub(super) number: u128,
     queue: &'static str,
     scheduled: u64,
     priority: i64,
@@ -70,7 +70,7 @@ impl Job {
         Self { verdict: Some(Verdict::Undecided { policies: vec![1] }), ..self }
     }
 
-    fn row(&self) -> Arc<JobRow> {
+    pub(super) fn row(&self) -> Arc<JobRow> {
         Arc::new(JobRow {
             id: id(self.number),
             queue: self.queue.into(),
@@ -85,7 +85,7 @@ impl Job {
         })
     }
 
-    fn request(&self) -> Arc<Request> {
+    pub(super) fn request(&self) -> Arc<Request> {
         let (cpu, memory) = (Cpu::from_millis(self.cpu * 1000), Bytes::gib(1));
         let offer = |place: &&str| Offer {
             backend: here(),
@@ -125,9 +125,9 @@ impl Job {
 #[derive(Clone)]
 pub(super) struct Scene {
     ledger: Ledger,
-    seen: Observation,
-    policy: Policy,
-    now: Timestamp,
+    pub(super) seen: Observation,
+    pub(super) policy: Policy,
+    pub(super) now: Timestamp,
 }
 
 impl Scene {
@@ -146,6 +146,7 @@ impl Scene {
             queues: BTreeMap::new(),
             classes: BTreeMap::new(),
             rules: Vec::new(),
+            retry_lost: None,
             limits: Limits::default(),
             backends: BTreeMap::from([(here(), process())]),
             margins: Margins::default(),
@@ -153,13 +154,13 @@ impl Scene {
         Self { ledger: Ledger::default(), seen, policy, now }.queue("jit", 1)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Self)) -> Self {
+    pub(super) fn change(&self, change: impl FnOnce(&mut Self)) -> Self {
         let mut scene = self.clone();
         change(&mut scene);
         scene
     }
 
-    fn record(&self, event: Event) -> Self {
+    pub(super) fn record(&self, event: Event) -> Self {
         self.change(|scene| scene.ledger.record(event))
     }
 
@@ -171,7 +172,7 @@ impl Scene {
         })
     }
 
-    fn each_queue(&self, change: impl Fn(&mut QueueSeen)) -> Self {
+    pub(super) fn each_queue(&self, change: impl Fn(&mut QueueSeen)) -> Self {
         self.change(|scene| scene.seen.queues.values_mut().for_each(change))
     }
 
@@ -188,16 +189,8 @@ impl Scene {
         })
     }
 
-    /// What looks at the job have brought.
-    pub(super) fn looked(&self, number: u128, origin: OriginSeen) -> Self {
-        self.each_queue(|queue| {
-            queue.origins.insert(id(number), origin.clone());
-        })
-    }
-
-    pub(super) fn looks_not_before(&self, seconds: u64) -> Self {
-        let at = self.now.plus(Duration::from_secs(seconds));
-        self.each_queue(|queue| queue.look_not_before = at)
+    pub(super) fn id(number: u128) -> JobId {
+        id(number)
     }
 
     pub(super) fn limit_machines(&self, machines: u32) -> Self {
@@ -244,23 +237,6 @@ impl Scene {
             doom: None,
             at: self.now,
         })
-    }
-
-    /// Taken on with what the strictest of its policies allow.
-    pub(super) fn taken_assuming(&self, job: Job, why: &str) -> Self {
-        let request = Request { assumed: Some(why.into()), ..Request::clone(&job.request()) };
-        self.record(Event::Taken {
-            job: id(job.number),
-            row: job.row(),
-            request: Some(Arc::new(request)),
-            doom: None,
-            at: self.now,
-        })
-    }
-
-    pub(super) fn told_assumed(&self, number: u128) -> Self {
-        let notice = planner::Notice::Assumed { why: "403".into() };
-        self.record(Event::Told { job: id(number), notice, at: self.now })
     }
 
     pub(super) fn doomed(&self, job: Job) -> Self {

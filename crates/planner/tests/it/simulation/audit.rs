@@ -50,12 +50,18 @@ impl Audit {
                     let text = "the developer is told, and it is not written down before";
                     unwritten.then(|| (Promise::Bounded, *job, text.to_owned()))
                 }
+                Action::Retry { job } => {
+                    let written = step.intents.iter().any(Event::outlives_its_job);
+                    let text = "a retry is asked for, and it is not written down before";
+                    (!written).then(|| (Promise::Retries, *job, text.to_owned()))
+                }
                 Action::Create(create) => {
                     lasting(policy, create).or_else(|| self.storm(seen, now, create))
                 }
                 Action::Delete { job, .. } => unfounded(ledger.entry(*job)?, seen, policy, now),
                 Action::Ask { .. }
                 | Action::Look { .. }
+                | Action::ReadRecord { .. }
                 | Action::Reserve { .. }
                 | Action::Mint { .. } => None,
             });
@@ -122,6 +128,7 @@ fn begun(
         | Event::Connected { .. }
         | Event::Acquired { .. }
         | Event::JobStopping { .. }
+        | Event::Loss { .. }
         | Event::JobEnded { .. }
         | Event::MachineEnded { .. }
         | Event::AttemptFailed { .. }

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::{BackendName, EndSeen, JobId, JobState, MachineName, MachineSeen, Phase, Timestamp};
+use planner::{
+    BackendName, EndSeen, Failure, FailureClass, JobId, JobState, MachineName, MachineSeen, Phase,
+    Timestamp,
+};
 
 use super::buildkite::Token;
 use super::clocks::Skew;
@@ -393,6 +396,25 @@ impl Sim<'_> {
             | JobState::NeverRun
             | JobState::Unknown => self.after(lost, Happening::AgentLost(job)),
         }
+    }
+
+    /// What keeps a place from making a machine, now and then.
+    pub(crate) fn refusal(&mut self, place: &str) -> Option<Failure> {
+        let failure =
+            |class, words: &str| Failure { class, words: words.into(), retry_after: None };
+        if place != "zone-b" && self.strikes(Kind::Capacity, 500) {
+            return Some(failure(FailureClass::Capacity, "no such machines are left here"));
+        }
+        if self.strikes(Kind::Quota, 300) {
+            return Some(failure(FailureClass::Quota, "the quota of vCPU is used up"));
+        }
+        if self.strikes(Kind::Rejected, 100) {
+            return Some(failure(FailureClass::Rejected, "no image of that name"));
+        }
+        if self.strikes(Kind::Denied, 150) {
+            return Some(failure(FailureClass::Denied, "the account may not create machines"));
+        }
+        None
     }
 
     /// A delete takes effect: at once for the agent, a little later for the listing.

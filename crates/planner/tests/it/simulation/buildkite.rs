@@ -8,6 +8,7 @@ use std::time::Duration;
 use planner::{Candidate, JobId, JobRow, JobState, QueueKey, Request, Timestamp, Verdict};
 
 use super::clocks::Skew;
+use super::losses::Fate;
 
 /// Who reserves: installations with one name share one stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub(crate) struct Job {
     pub(crate) runs_for: Duration,
     /// Whether a stack's `finish` ended it.
     pub(crate) failed_by_us: bool,
+    pub(crate) fate: Fate,
 }
 
 impl Job {

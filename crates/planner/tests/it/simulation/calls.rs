@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use planner::{
     Action, Answer, BackendName, CreateOutcome, Event, Failure, FailureClass, FinishOutcome, JobId,
-    JobState, LookFailure, Outcome, QueueKey, Timestamp,
+    JobState, LookFailure, Outcome, QueueKey, Record, RetryOutcome, Timestamp,
 };
 
 use super::backends::Order;
 use super::buildkite::{Stack, Token};
 use super::faults::{Brings, Kind, Side};
+use super::losses::{record_read, retried};
 use super::shell::Shell;
 use super::world::{Happening, Sim};
 
@@ -25,6 +26,8 @@ pub(crate) enum Key {
     Create(JobId, u32),
     Delete(JobId, u32),
     Finish(JobId),
+    Record(JobId),
+    Retry(JobId),
     Notify(JobId, Timestamp),
 }
 
@@ -38,6 +41,8 @@ impl Key {
             | Self::Create(job, _)
             | Self::Delete(job, _)
             | Self::Finish(job)
+            | Self::Record(job)
+            | Self::Retry(job)
             | Self::Notify(job, _) => *job,
         }
     }
@@ -52,6 +57,8 @@ impl Key {
             | Self::Reserve(_)
             | Self::Mint(_)
             | Self::Finish(_)
+            | Self::Record(_)
+            | Self::Retry(_)
             | Self::Notify(..) => None,
         }
     }
@@ -66,6 +73,8 @@ pub(crate) fn keys_of(action: &Action) -> Vec<Key> {
         Action::Create(create) => vec![Key::Create(create.job, create.attempt)],
         Action::Delete { job, attempt, .. } => vec![Key::Delete(*job, *attempt)],
         Action::Finish { job, .. } => vec![Key::Finish(*job)],
+        Action::ReadRecord { job } => vec![Key::Record(*job)],
+        Action::Retry { job } => vec![Key::Retry(*job)],
         Action::Notify { job, at, .. } => vec![Key::Notify(*job, *at)],
     }
 }
@@ -81,13 +90,15 @@ pub(crate) fn without(action: &mut Action, left_out: &BTreeSet<JobId>) {
         | Action::Create(_)
         | Action::Delete { .. }
         | Action::Finish { .. }
+        | Action::ReadRecord { .. }
+        | Action::Retry { .. }
         | Action::Notify { .. } => {}
     }
 }
 
 /// What a call did where it arrived.
 #[derive(Clone, Debug)]
-enum Effect {
+pub(crate) enum Effect {
     States(Vec<(JobId, JobState)>),
     /// How a look failed, if it did.
     Looked(Option<LookFailure>),
@@ -105,6 +116,10 @@ enum Effect {
     Finished {
         taken: bool,
     },
+    Read(Record),
+    Retried(RetryOutcome),
+    /// The API token is refused.
+    NotLetIn,
     Noted,
 }
 
@@ -112,15 +127,15 @@ enum Effect {
 pub(crate) struct Call {
     pub(crate) shell: usize,
     life: u32,
-    epoch: u64,
+    pub(crate) epoch: u64,
     pub(crate) sent_at: Timestamp,
     /// When its caller gives it up, if no answer comes before.
     returns_at: Timestamp,
     /// When it was sent, as its shell's clock showed it.
-    sent_at_shown: Timestamp,
+    pub(crate) sent_at_shown: Timestamp,
     pub(crate) action: Action,
     keys: Vec<Key>,
-    brings: Brings,
+    pub(crate) brings: Brings,
     effect: Option<Effect>,
     order: Option<Order>,
     /// Buildkite's last word on the job, when the call was decided; asked for at a true moment.
@@ -173,6 +188,11 @@ impl Call {
         }
     }
 
+    /// What its caller hears of what it did.
+    pub(crate) fn heard(&self) -> Option<&Effect> {
+        self.effect.as_ref().filter(|_| self.brings == Brings::Word)
+    }
+
     pub(crate) fn keys(&self) -> &[Key] {
         &self.keys
     }
@@ -186,6 +206,8 @@ impl Call {
             | Action::Reserve { .. }
             | Action::Mint { .. }
             | Action::Finish { .. }
+            | Action::ReadRecord { .. }
+            | Action::Retry { .. }
             | Action::Notify { .. } => Side::Buildkite,
         }
     }
@@ -233,6 +255,8 @@ impl Sim<'_> {
                 self.tell(Some(job), || format!("the job is failed ({taken}): {detail}"));
                 Effect::Finished { taken }
             }
+            Action::ReadRecord { job } => self.record_of(job),
+            Action::Retry { job } => self.retry(&call, job),
             Action::Notify { .. } => Effect::Noted,
         };
         call.effect = Some(effect);
@@ -255,15 +279,6 @@ impl Sim<'_> {
             states.push((*job, state));
         }
         Effect::States(states)
-    }
-
-    /// Of some jobs Buildkite never tells, of others it may not.
-    fn look(&mut self, job: JobId) -> Effect {
-        if self.strikes(Kind::Denied, 500) {
-            return Effect::Looked(Some(LookFailure::Refused));
-        }
-        let always = self.faults.has(Kind::AnswerOmits) && job.0.as_bytes()[0].is_multiple_of(8);
-        Effect::Looked(always.then_some(LookFailure::Failed))
     }
 
     fn reserve(&mut self, jobs: &[JobId], lease: Duration, epoch: u64) -> Effect {
@@ -336,24 +351,6 @@ impl Sim<'_> {
         self.now > given_up_at.plus(lag)
     }
 
-    fn refusal(&mut self, place: &str) -> Option<Failure> {
-        let failure =
-            |class, words: &str| Failure { class, words: words.into(), retry_after: None };
-        if place != "zone-b" && self.strikes(Kind::Capacity, 500) {
-            return Some(failure(FailureClass::Capacity, "no such machines are left here"));
-        }
-        if self.strikes(Kind::Quota, 300) {
-            return Some(failure(FailureClass::Quota, "the quota of vCPU is used up"));
-        }
-        if self.strikes(Kind::Rejected, 100) {
-            return Some(failure(FailureClass::Rejected, "no image of that name"));
-        }
-        if self.strikes(Kind::Denied, 150) {
-            return Some(failure(FailureClass::Denied, "the account may not create machines"));
-        }
-        None
-    }
-
     pub(crate) fn call_returns(&mut self, id: u64) {
         let Some(call) = self.calls.get(&id) else { return };
         let (index, now) = (call.shell, self.now);
@@ -391,6 +388,7 @@ impl Sim<'_> {
             Action::Reserve { queue, .. } => (queue, 1),
             Action::Mint { queue, .. } => (queue, 2),
             Action::Finish { queue, .. } => (queue, 3),
+            Action::ReadRecord { .. } | Action::Retry { .. } => return self.pace_rest(call),
             Action::Create(_) | Action::Delete { .. } | Action::Notify { .. } => return,
         };
         let shell = &mut self.shells[call.shell];
@@ -415,7 +413,7 @@ impl Sim<'_> {
     /// What the caller learns, as events for its ledger; answers and tokens go to what is seen.
     fn events_of(&mut self, call: &Call) -> Vec<Event> {
         let at = self.clock(call.shell);
-        let effect = call.effect.as_ref().filter(|_| call.brings == Brings::Word);
+        let effect = call.heard();
         match &call.action {
             Action::Create(create) => {
                 let outcome = made(call.brings, effect);
@@ -441,12 +439,7 @@ impl Sim<'_> {
                 Vec::new()
             }
             Action::Look { queue, job } => {
-                let failure = match (effect, call.brings) {
-                    (Some(Effect::Looked(failure)), _) => *failure,
-                    (_, Brings::TooMany) => Some(LookFailure::Unreachable),
-                    (_, _) => Some(LookFailure::Failed),
-                };
-                self.looked(call.shell, queue, *job, failure);
+                self.look_returned(call, queue, *job);
                 Vec::new()
             }
             Action::Reserve { lease, .. } => match effect {
@@ -463,6 +456,8 @@ impl Sim<'_> {
                 }
                 Some(_) | None => Vec::new(),
             },
+            Action::ReadRecord { job } => record_read(call, *job),
+            Action::Retry { job } => vec![retried(call, *job, at)],
             Action::Notify { .. } => Vec::new(),
         }
     }

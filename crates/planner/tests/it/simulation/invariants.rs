@@ -35,6 +35,8 @@ pub(crate) enum Promise {
     G8,
     /// Calls and rounds are bounded.
     Bounded,
+    /// Only lost jobs are retried, within the budget of their builds.
+    Retries,
     /// Nothing new is begun where it must not be: a full journal, a paused queue, a drain.
     Standstill,
     /// In calm everything comes to its end.
@@ -297,7 +299,7 @@ impl Sim<'_> {
         };
         let wrong = alarms.iter().find_map(|alarm| match alarm {
             Alarm::TwoInstallations { machine, .. } => earlier(machine).then_some(machine),
-            Alarm::Denied { .. } => None,
+            Alarm::Denied { .. } | Alarm::ApiDenied { .. } => None,
         });
         if let Some(name) = wrong.filter(|_| !self.two_installations()) {
             let text = format!("{name} lived before, and is taken for another installation's");
@@ -313,9 +315,10 @@ impl Sim<'_> {
         for key in call.keys() {
             let (span, most) = match key {
                 Key::Ask(_) => (Duration::from_secs(10), 25),
-                Key::Create(..) | Key::Look(_) => (MINUTE, 15),
+                Key::Create(..) | Key::Retry(_) => (MINUTE, 15),
                 Key::Delete(..) | Key::Finish(_) => (MINUTE, 20),
-                Key::Reserve(_) | Key::Mint(_) => (MINUTE, 40),
+                // Who starts anew has to look anew.
+                Key::Reserve(_) | Key::Mint(_) | Key::Look(_) | Key::Record(_) => (MINUTE, 40),
                 // Those have a promise of their own.
                 Key::Notify(..) => continue,
             };

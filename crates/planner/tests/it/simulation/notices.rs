@@ -77,6 +77,8 @@ impl Notices {
             Notice::Made { .. }
             | Notice::Retrying { .. }
             | Notice::CutShort { .. }
+            | Notice::Replaced { .. }
+            | Notice::NotRetried { .. }
             | Notice::Assumed { .. } => None,
         };
         match story {

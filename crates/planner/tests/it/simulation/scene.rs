@@ -15,6 +15,7 @@ use super::buildkite::Job;
 use super::clocks::Skew;
 use super::dice::Dice;
 use super::faults::Kind;
+use super::losses::{Fate, PER_BUILD};
 use super::world::{BASE, Happening, Sim, Window};
 
 /// The policy that asks where builds come from, with a limit of its own.
@@ -67,6 +68,7 @@ impl Scene {
             queues: [queue("linux", Limits::default()), queue("large", large)].into(),
             classes: BTreeMap::new(),
             rules: vec![Rule { limits: rule, ..Rule::default() }],
+            retry_lost: Some(PER_BUILD),
             limits,
             backends: [
                 ("pods".into(), backend(BackendKind::Kubernetes, Duration::ZERO, pods)),
@@ -216,7 +218,7 @@ impl Sim<'_> {
             runnable_at: None,
             pipeline: "web".into(),
             branch: "main".into(),
-            build: number,
+            build: 1 + number / 24,
             step: None,
         };
         let mut runs_for = self.dice.millis(500, 15_000);
@@ -233,6 +235,7 @@ impl Sim<'_> {
             acquires: 0,
             runs_for,
             failed_by_us: false,
+            fate: Fate::default(),
         };
         self.buildkite.jobs.insert(id, job);
         self.at(at, Happening::Arrives(id));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{
-    Action, BackendName, CreateOutcome, Event, FinishOutcome, Hold, JobId, Ledger, Observation,
-    QueueKey, Step, Timestamp, TokenSeen, WorstCost,
+    Action, BackendName, CreateOutcome, Event, FinishOutcome, Hold, JobId, Ledger, LossStep,
+    Observation, QueueKey, RetryOutcome, Step, Timestamp, TokenSeen, WorstCost,
 };
 
 use super::backends::Order;
@@ -283,6 +283,11 @@ impl Sim<'_> {
                 shell.record(Event::FinishEnded { job: *job, outcome, at });
                 false
             }
+            Action::Retry { job } => {
+                let loss = LossStep::RetryEnded { outcome: RetryOutcome::Unknown };
+                shell.record(Event::Loss { job: *job, loss, at });
+                false
+            }
             Action::Reserve { .. } => {
                 for job in begun {
                     shell.record(Event::NotReserved { job: *job, sent_at: at });
@@ -292,6 +297,7 @@ impl Sim<'_> {
             }
             Action::Ask { .. }
             | Action::Look { .. }
+            | Action::ReadRecord { .. }
             | Action::Mint { .. }
             | Action::Delete { .. }
             | Action::Notify { .. } => true,
@@ -329,6 +335,8 @@ impl Sim<'_> {
             | Action::Mint { .. }
             | Action::Delete { .. }
             | Action::Finish { .. }
+            | Action::ReadRecord { .. }
+            | Action::Retry { .. }
             | Action::Notify { .. } => None,
         };
         let call = Call::new(index, &self.shells[index], self.now, action, keys, order);

@@ -128,6 +128,8 @@ impl Sim<'_> {
 const fn brings_forward(key: &Key) -> bool {
     match key {
         Key::Look(_)
+        | Key::Record(_)
+        | Key::Retry(_)
         | Key::Reserve(_)
         | Key::Mint(_)
         | Key::Create(..)

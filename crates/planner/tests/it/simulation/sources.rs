@@ -11,6 +11,7 @@ use planner::{
 
 use super::backends::Listing;
 use super::buildkite::Listed;
+use super::calls::{Call, Effect};
 use super::faults::{Brings, Kind, Side};
 use super::scene::ASKING;
 use super::world::{Happening, Sim, ToShell};
@@ -152,14 +153,26 @@ impl Sim<'_> {
         }
     }
 
+    /// Of some jobs Buildkite never tells, of others it may not.
+    pub(crate) fn look(&mut self, job: JobId) -> Effect {
+        if self.strikes(Kind::Denied, 500) {
+            return Effect::Looked(Some(LookFailure::Refused));
+        }
+        let always = self.faults.has(Kind::AnswerOmits) && job.0.as_bytes()[0].is_multiple_of(8);
+        Effect::Looked(always.then_some(LookFailure::Failed))
+    }
+
+    pub(crate) fn look_returned(&mut self, call: &Call, queue: &QueueKey, job: JobId) {
+        let failure = match (call.heard(), call.brings) {
+            (Some(Effect::Looked(failure)), _) => *failure,
+            (_, Brings::TooMany) => Some(LookFailure::Unreachable),
+            (_, _) => Some(LookFailure::Failed),
+        };
+        self.looked(call.shell, queue, job, failure);
+    }
+
     /// What a look at a job has brought; its row is assessed anew with it.
-    pub(crate) fn looked(
-        &mut self,
-        index: usize,
-        queue: &QueueKey,
-        job: JobId,
-        failure: Option<LookFailure>,
-    ) {
+    fn looked(&mut self, index: usize, queue: &QueueKey, job: JobId, failure: Option<LookFailure>) {
         let shell = &mut self.shells[index];
         let seen = shell.seen.queues.entry(queue.clone()).or_default();
         let origin = seen.origins.entry(job).or_default();

@@ -327,6 +327,7 @@ impl<'d> Sim<'d> {
             self.tell(Some(job), || {
                 "Buildkite gives the agent up: the job ends with -1".to_owned()
             });
+            self.is_lost(job);
         }
     }
 

@@ -162,6 +162,13 @@ pub(super) const ALL: &[Mutant] = &[
         by: &[Promise::G8],
     },
     Mutant {
+        name: "the budget of a build's retries is forgotten",
+        rule: None,
+        corrupts: Corrupts::Input(|given| given.policy.retry_lost = Some(1_000)),
+        faults: &[Kind::DiesAfter, Kind::Vanishes],
+        by: &[Promise::Retries],
+    },
+    Mutant {
         name: "what a backend has is forgotten",
         rule: None,
         corrupts: Corrupts::Input(endless_backends),

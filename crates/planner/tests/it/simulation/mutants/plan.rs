@@ -106,6 +106,13 @@ pub(super) const ALL: &[Mutant] = &[
         by: &[Promise::Bounded],
     },
     Mutant {
+        name: "a job that was not lost is retried",
+        rule: None,
+        corrupts: Corrupts::Plan(retry_what_ended),
+        faults: &[],
+        by: &[Promise::Retries],
+    },
+    Mutant {
         name: "a job that cannot work is never failed",
         rule: None,
         corrupts: Corrupts::Plan(|plan, _| {
@@ -184,6 +191,14 @@ fn sweep_before_the_answer(plan: &mut Plan, given: &Given) {
         matches!(outcome, Some(Outcome::Made { .. })) && !answered
     };
     plan.steps.extend(given.ledger.entries().filter(made).filter_map(delete));
+}
+
+fn retry_what_ended(plan: &mut Plan, given: &Given) {
+    let ended = given.ledger.entries().filter(|entry| entry.ended.is_some());
+    plan.steps.extend(ended.map(|entry| {
+        let action = Action::Retry { job: entry.job };
+        Step { intents: Vec::new(), action }
+    }));
 }
 
 fn delete_running(plan: &mut Plan, given: &Given) {
@@ -278,6 +293,8 @@ fn is_about(step: &Step, job: JobId) -> bool {
         Action::Create(create) => create.job == job,
         Action::Delete { job: id, .. }
         | Action::Look { job: id, .. }
+        | Action::ReadRecord { job: id }
+        | Action::Retry { job: id }
         | Action::Finish { job: id, .. }
         | Action::Notify { job: id, .. } => *id == job,
     }

@@ -1,0 +1,227 @@
+//! A job whose machine was lost under it: what is found out about it, whether Buildkite is asked to
+//! retry it, and which job takes its place. Decided in `decide::loss`, kept in the ledger.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Entry, JobId, Ledger, Timestamp};
+
+/// How long a build's retries, and who takes whose place, are remembered: longer than a build lasts.
+pub const RETRIES_REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A build, as people name it: its number counts within its pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BuildKey {
+    pub pipeline: Arc<str>,
+    pub number: u64,
+}
+
+/// What happens to a job whose machine was lost under it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "loss", rename_all = "snake_case")]
+pub enum LossStep {
+    /// Buildkite counted on its agent when the machine was no more.
+    Noticed { attempt: u32 },
+    /// Buildkite's own record of it, asked for at the event's time.
+    Read { record: Record },
+    /// We are about to ask Buildkite to retry it; that counts for its build.
+    RetryIntended { build: BuildKey },
+    /// What came of that.
+    RetryEnded { outcome: RetryOutcome },
+    /// Another job takes its place.
+    Replaced { by: JobId },
+    /// It is left as it is.
+    Left { why: NotRetried },
+}
+
+/// A job that has ended, as Buildkite's REST API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub end: RecordedEnd,
+    /// The job that takes its place, by a rule of the pipeline's or because somebody asked.
+    pub successor: Option<JobId>,
+    pub build: Option<BuildKey>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "snake_case")]
+pub enum RecordedEnd {
+    /// Not seen there yet.
+    None,
+    /// Its agent was lost, or stopped under it.
+    Lost,
+    /// By itself, or by somebody's will.
+    Other,
+    /// Buildkite does not show it to us.
+    Unseen { words: Arc<str> },
+}
+
+/// What Buildkite said to our asking for a retry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum RetryOutcome {
+    Made {
+        by: JobId,
+    },
+    /// It will not; perhaps because it has done so before.
+    Refused {
+        words: Arc<str>,
+    },
+    /// No answer, or not sent: the job's record says whether it was done.
+    Unknown,
+}
+
+/// Why a lost job is left as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum NotRetried {
+    /// Buildkite says that it ended otherwise.
+    NotLost,
+    /// Its build has had as many retries as it may.
+    Budget {
+        per_build: u32,
+    },
+    /// Our API token may not.
+    Denied {
+        words: Arc<str>,
+    },
+    Refused {
+        words: Arc<str>,
+    },
+    /// Nobody knows which build it is of, so that nothing can be counted for it.
+    NoBuild,
+    /// No answer came for too long.
+    NoAnswer,
+}
+
+/// How far it is with a job whose machine was lost under it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    pub noticed_at: Timestamp,
+    /// What Buildkite last said of it, and when it was asked.
+    pub record: Option<(Record, Timestamp)>,
+    pub retry: Retry,
+    /// Why it is left as it is.
+    pub left: Option<NotRetried>,
+    /// The job that takes its place.
+    pub successor: Option<JobId>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Retry {
+    #[default]
+    No,
+    Intended {
+        at: Timestamp,
+        tries: u32,
+    },
+    Ended {
+        outcome: RetryOutcome,
+        at: Timestamp,
+        tries: u32,
+    },
+}
+
+/// What outlives the jobs that it is about.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Retries {
+    /// The lost jobs of each build that Buildkite was asked to retry.
+    #[serde(with = "crate::pairs")]
+    asked: BTreeMap<BuildKey, BTreeMap<JobId, Timestamp>>,
+    /// By the job that takes another's place.
+    predecessors: BTreeMap<JobId, (JobId, Timestamp)>,
+}
+
+impl LossStep {
+    /// Whether it has to be known when the job itself is forgotten.
+    #[must_use]
+    pub const fn outlives_its_job(&self) -> bool {
+        match self {
+            Self::RetryIntended { .. } | Self::Replaced { .. } => true,
+            Self::Noticed { .. }
+            | Self::Read { .. }
+            | Self::RetryEnded { .. }
+            | Self::Left { .. } => false,
+        }
+    }
+}
+
+impl Retry {
+    pub(crate) const fn tries(&self) -> u32 {
+        match self {
+            Self::No => 0,
+            Self::Intended { tries, .. } | Self::Ended { tries, .. } => *tries,
+        }
+    }
+}
+
+impl Retries {
+    /// How many other jobs of the build were retried.
+    pub(crate) fn of(&self, build: &BuildKey, but: JobId) -> usize {
+        let jobs = self.asked.get(build);
+        jobs.map_or(0, |jobs| jobs.keys().filter(|job| **job != but).count())
+    }
+
+    pub(crate) fn predecessor(&self, job: JobId) -> Option<JobId> {
+        self.predecessors.get(&job).map(|(predecessor, _)| *predecessor)
+    }
+
+    fn forget_old(&mut self, now: Timestamp) {
+        self.predecessors.retain(|_, (_, at)| now.since(*at) < RETRIES_REMEMBERED);
+        for jobs in self.asked.values_mut() {
+            jobs.retain(|_, at| now.since(*at) < RETRIES_REMEMBERED);
+        }
+        self.asked.retain(|_, jobs| !jobs.is_empty());
+    }
+}
+
+impl Ledger {
+    pub(crate) fn lose(&mut self, job: JobId, step: LossStep, at: Timestamp) {
+        match &step {
+            LossStep::RetryIntended { build } => {
+                self.retries.forget_old(at);
+                self.retries.asked.entry(build.clone()).or_default().insert(job, at);
+            }
+            LossStep::Replaced { by } => {
+                self.retries.predecessors.insert(*by, (job, at));
+                if let Some(entry) = self.entries.get_mut(by) {
+                    entry.predecessor = Some(job);
+                }
+            }
+            LossStep::Noticed { .. }
+            | LossStep::Read { .. }
+            | LossStep::RetryEnded { .. }
+            | LossStep::Left { .. } => {}
+        }
+        if let Some(entry) = self.entries.get_mut(&job) {
+            entry.lose(step, at);
+        }
+    }
+}
+
+impl Entry {
+    fn lose(&mut self, step: LossStep, at: Timestamp) {
+        let loss = self.loss.get_or_insert(Loss {
+            noticed_at: at,
+            record: None,
+            retry: Retry::No,
+            left: None,
+            successor: None,
+        });
+        match step {
+            LossStep::Noticed { .. } => {}
+            LossStep::Read { record } => loss.record = Some((record, at)),
+            LossStep::RetryIntended { .. } => {
+                loss.retry = Retry::Intended { at, tries: loss.retry.tries() + 1 };
+            }
+            LossStep::RetryEnded { outcome } => {
+                loss.retry = Retry::Ended { outcome, at, tries: loss.retry.tries() };
+            }
+            LossStep::Replaced { by } => loss.successor = Some(by),
+            LossStep::Left { why } => loss.left = Some(why),
+        }
+    }
+}

@@ -4,10 +4,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help demo test check bench
+.PHONY: help demo test check bench bench-long bench-gate
 
 help: ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: ## a real pipeline on this machine, one machine per job; no account needed
 	@parts=$$(tools/real-parts agent) || [ $$? -eq 3 ]
@@ -32,7 +32,15 @@ check: ## what CI denies: formatting, lints, words, licences
 	if command -v typos >/dev/null; then typos; else echo "typos is not installed: spelling is not checked (cargo install typos-cli)"; fi
 	if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check bans licenses sources; else echo "cargo-deny is not installed: licences are not checked (cargo install cargo-deny)"; fi
 
-bench: ## the figures, measured on this machine
-	@cargo run --quiet --release --package planner --example round
-	cargo build --quiet --release --package jitney
-	cargo run --quiet --release --package jitney --example figures
+BENCH := cargo run --quiet --release --package bench --
+FIGURES ?=
+RECORD ?=
+
+bench: ## the figures, measured on this machine (twenty minutes); FIGURES="T1 T4" for some
+	@$(BENCH) $(FIGURES)
+
+bench-long: ## memory over long runs (forty minutes)
+	@$(BENCH) --long
+
+bench-gate: ## fails where something takes more processor time than recorded; RECORD=1 to record
+	@$(BENCH) gate $(if $(RECORD),--record)

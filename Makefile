@@ -4,10 +4,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help demo test check simulate mutants bench
+.PHONY: help demo test check simulate mutants bench bench-long bench-gate
 
 help: ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: ## a real pipeline on this machine, one machine per job; no account needed
 	@parts=$$(tools/real-parts agent) || [ $$? -eq 3 ]
@@ -38,7 +38,15 @@ simulate: ## many seeds of the simulation: SEEDS=2000 FIRST=0 HOURS=0.5; SEEDS=1
 mutants: ## planted bugs, and which promise catches each
 	@cargo run --quiet --release --package planner --example simulate -- mutants
 
-bench: ## the figures, measured on this machine
-	@cargo run --quiet --release --package planner --example round
-	cargo build --quiet --release --package jitney
-	cargo run --quiet --release --package jitney --example figures
+BENCH := cargo run --quiet --release --package bench --
+FIGURES ?=
+RECORD ?=
+
+bench: ## the figures, measured on this machine (twenty minutes); FIGURES="T1 T4" for some
+	@$(BENCH) $(FIGURES)
+
+bench-long: ## memory over long runs (forty minutes)
+	@$(BENCH) --long
+
+bench-gate: ## fails where something takes more processor time than recorded; RECORD=1 to record
+	@$(BENCH) gate $(if $(RECORD),--record)

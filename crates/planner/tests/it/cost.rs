@@ -1,6 +1,6 @@
 //! What a round costs, as far as a shared machine can tell: eight times as many jobs must not cost
-//! much more than eight times as much. The figure in milliseconds is what `cargo run --release -p
-//! planner --example round` measures.
+//! much more than eight times as much. The figure in milliseconds is what `make bench
+//! FIGURES=Round` measures.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -52,6 +52,8 @@ pub(crate) struct Shell {
     pub(crate) looked_at: BTreeMap<BackendName, Timestamp>,
     pub(crate) allowance: (Timestamp, u32),
     pub(crate) last_round: Timestamp,
+    /// When a listing of a backend last came.
+    pub(crate) delivered_at: Timestamp,
     /// What it last said that its crash would cost at most.
     pub(crate) worst_cost: WorstCost,
     pub(crate) round_at: Option<Timestamp>,
@@ -90,6 +92,7 @@ impl Shell {
             looked_at: BTreeMap::new(),
             allowance: (Timestamp::ZERO, ALLOWANCE),
             last_round: Timestamp::ZERO,
+            delivered_at: Timestamp::ZERO,
             worst_cost: WorstCost::default(),
             round_at: None,
             rounds: 0,

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help demo test check bench
+.PHONY: help demo test check simulate mutants bench
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,12 @@ check: ## what CI denies: formatting, lints, words, licences
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	if command -v typos >/dev/null; then typos; else echo "typos is not installed: spelling is not checked (cargo install typos-cli)"; fi
 	if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check bans licenses sources; else echo "cargo-deny is not installed: licences are not checked (cargo install cargo-deny)"; fi
+
+simulate: ## many seeds of the simulation: SEEDS=2000 FIRST=0 HOURS=0.5; SEEDS=1 FIRST=17 tells one whole story
+	@cargo run --quiet --release --package planner --example simulate -- $(foreach word,SEEDS FIRST HOURS KEEP,$(if $($(word)),$(word)='$($(word))'))
+
+mutants: ## planted bugs, and which promise catches each
+	@cargo run --quiet --release --package planner --example simulate -- mutants
 
 bench: ## the figures, measured on this machine
 	@cargo run --quiet --release --package planner --example round

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use reqwest::{Client, Url};
 use secrecy::SecretString;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use crate::contract::{Backend, Class, Error, Future, Listing, Order};
@@ -47,6 +49,13 @@ pub enum OptionsError {
     Client(String),
 }
 
+/// Of a listing, what tells whether there is another one: thousands of machines are not made out of
+/// it only to be dropped.
+#[derive(Deserialize)]
+struct Version {
+    version: String,
+}
+
 /// The backend.
 #[derive(Debug)]
 pub struct Http {
@@ -73,7 +82,8 @@ impl Http {
         *self.seen.lock().expect("nothing panics while it holds this lock") = Some(version);
     }
 
-    async fn fetch(&self, after: Option<String>) -> Result<ListReply, Error> {
+    /// The listing, or only as much of it as `T` wants to know.
+    async fn fetch<T: DeserializeOwned>(&self, after: Option<String>) -> Result<T, Error> {
         let limit = if after.is_some() { LONG_POLL + CALL } else { CALL };
         let wait = after.is_some().then_some(LONG_POLL.as_secs());
         let query = ListQuery { mark: self.mark.clone(), after, wait };
@@ -100,7 +110,7 @@ impl Http {
     }
 
     async fn listing(&self) -> Result<Listing, Error> {
-        let reply = self.fetch(None).await?;
+        let reply: ListReply = self.fetch(None).await?;
         self.saw(reply.version);
         let all = reply.machines.len();
         let machines: Vec<_> =
@@ -121,9 +131,9 @@ impl Http {
         let mut pause = FIRST_PAUSE;
         loop {
             let seen = self.seen();
-            match self.fetch(seen.clone()).await {
+            match self.fetch::<Version>(seen.clone()).await {
                 Ok(reply) if Some(&reply.version) != seen.as_ref() => return,
-                Ok(_) => {
+                Ok(Version { .. }) => {
                     pause = FIRST_PAUSE;
                     sleep(QUIET_PAUSE).await;
                 }

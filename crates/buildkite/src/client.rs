@@ -14,16 +14,18 @@ use reqwest::{Certificate, Method, Url};
 
 use crate::error::{ConfigError, Error, Remedy};
 use crate::exchange::{Call, Reply, number, seconds, segment};
+use crate::limit::Limit;
 use crate::limiter::{MOST_IN_FLIGHT, Windows};
 use crate::proxies::Proxies;
 use crate::stack::StackClient;
-use crate::token::{Token, TokenSource};
+use crate::token::{Scheme, Token, TokenSource};
 use crate::wire::{QueueMetrics, RegisterStack, Scope, Stack, TokenIdentity};
 
 /// How a client reaches Buildkite.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `https://agent.buildkite.com/v3`, or a sandbox by `http://`.
+    /// `https://agent.buildkite.com/v3`, or a sandbox by `http://`. For the REST API
+    /// `https://api.buildkite.com/v2`.
     pub endpoint: String,
     pub token: TokenSource,
     pub user_agent: String,
@@ -116,9 +118,13 @@ impl Client {
     /// # Errors
     /// Each names the option and the reason.
     pub fn new(options: Options) -> Result<Self, ConfigError> {
+        Self::with_scheme(options, Scheme::Token)
+    }
+
+    pub(crate) fn with_scheme(options: Options, scheme: Scheme) -> Result<Self, ConfigError> {
         let endpoint = parse_endpoint(&options.endpoint)?;
         let http = build_http(&endpoint, &options)?;
-        let token = Arc::new(Token::new(options.token));
+        let token = Arc::new(Token::new(options.token, scheme));
         token.ready().map_err(ConfigError::Token)?;
         Ok(Self(Arc::new(Inner {
             http,
@@ -161,7 +167,7 @@ impl Client {
             path: "stacks/register".to_owned(),
             query: Vec::new(),
             body: Some(encode(request)),
-            limit: Some((&windows, Scope::Default)),
+            limit: Limit::Stack(&windows, Scope::Default),
             reads: false,
         };
         let stack: Stack = call.decode(&call.send(self).await?)?;
@@ -183,7 +189,7 @@ impl Client {
             path: format!("stacks/{}/deregister", segment(key)),
             query: Vec::new(),
             body: None,
-            limit: Some((&windows, Scope::Default)),
+            limit: Limit::Stack(&windows, Scope::Default),
             reads: false,
         };
         match call.send_for_status(self).await {
@@ -218,7 +224,7 @@ impl Client {
         path: String,
         query: Vec<(&'static str, String)>,
     ) -> Call<'_> {
-        Call { name, method: Method::GET, path, query, body: None, limit: None, reads: true }
+        Call { name, method: Method::GET, path, query, body: None, limit: Limit::None, reads: true }
     }
 
     pub(crate) fn token(&self) -> &Arc<Token> {

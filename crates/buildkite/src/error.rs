@@ -39,7 +39,7 @@ pub struct Error {
     pub message: String,
     /// How long the server asked to wait.
     pub retry_after: Option<Duration>,
-    /// The rate limit that the call counts for.
+    /// The rate limit of the Stacks API that the call counts for.
     pub scope: Option<Scope>,
     /// Which call it was, in words: `reserve jobs`, `list jobs`, …
     pub call: &'static str,

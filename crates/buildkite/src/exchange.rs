@@ -9,16 +9,13 @@ use serde::de::DeserializeOwned;
 
 use crate::client::Client;
 use crate::error::{self, Error, Remedy};
-use crate::limiter::{Told, Windows};
+use crate::limit::Limit;
 use crate::token::Ready;
-use crate::wire::Scope;
 
 /// A page of 1,000 jobs is under one megabyte, a job's environment a few hundred kilobytes.
 const LONGEST_REPLY: usize = 32 * 1024 * 1024;
 /// What is read of a reply that is no success.
 const LONGEST_REFUSAL: usize = 64 * 1024;
-/// How long a 429 that names no time stops its scope.
-const UNTOLD_BLOCK: Duration = Duration::from_secs(1);
 
 /// A request as the API's functions describe it.
 pub(crate) struct Call<'a> {
@@ -29,7 +26,7 @@ pub(crate) struct Call<'a> {
     pub(crate) path: String,
     pub(crate) query: Vec<(&'static str, String)>,
     pub(crate) body: Option<Vec<u8>>,
-    pub(crate) limit: Option<(&'a Windows, Scope)>,
+    pub(crate) limit: Limit<'a>,
     /// The call changes nothing, so its failure leaves nothing unknown.
     pub(crate) reads: bool,
 }
@@ -43,21 +40,14 @@ pub(crate) struct Reply {
 }
 
 impl Call<'_> {
-    fn scope(&self) -> Option<Scope> {
-        self.limit.map(|(_, scope)| scope)
-    }
-
     fn error(&self, remedy: Remedy, status: Option<u16>, message: String) -> Error {
-        let (scope, call) = (self.scope(), self.name);
+        let (scope, call) = (self.limit.scope(), self.name);
         Error { remedy, status, message, retry_after: None, scope, call }
     }
 
     /// Sends it once. The reply's limits are taken in before it is handed on.
     pub(crate) async fn send(&self, client: &Client) -> Result<Reply, Error> {
-        let permit = match self.limit {
-            Some((windows, scope)) => Some(windows.of(scope).acquire().await),
-            None => None,
-        };
+        let permits = self.limit.acquire().await;
         // Nothing was sent: the file may be there again for the next try.
         let token =
             client.token().soon().await.map_err(|words| self.error(Remedy::Retry, None, words))?;
@@ -73,8 +63,8 @@ impl Call<'_> {
             "buildkite replied"
         );
         if status.is_success() {
-            self.take_in(response.headers(), None);
-            drop(permit);
+            self.limit.take_in(response.headers(), retry_after(response.headers()));
+            drop(permits);
             let (status, headers) = (status.as_u16(), response.headers().clone());
             let (body, problem) = read(response, LONGEST_REPLY).await;
             if let Some(words) = problem {
@@ -84,7 +74,7 @@ impl Call<'_> {
             return Ok(Reply { status, headers, body, round_trip });
         }
         let error = self.refusal(client, response, &token).await;
-        drop(permit);
+        drop(permits);
         Err(error)
     }
 
@@ -133,35 +123,13 @@ impl Call<'_> {
             client.token().forget();
         }
         // A 429 always holds its scope, even when it names no time.
-        let at_least = (status == 429).then(|| {
-            words
-                .reset
-                .or(number(&headers, "ratelimit-reset"))
-                .and_then(seconds)
-                .unwrap_or(UNTOLD_BLOCK)
-        });
-        let wait = self.take_in(&headers, at_least);
+        let at_least = (status == 429).then(|| self.limit.refused_for(&headers, words.reset));
+        let wait = retry_after(&headers).or(at_least);
+        self.limit.take_in(&headers, wait);
         let remedy = error::classify_status(status, words.from_api, self.reads);
         let mut error = self.error(remedy, Some(status), token.redact(&words.message));
         error.retry_after = wait;
         error
-    }
-
-    /// Hands the reply's limits to the window that they belong to. Answers how long to wait: as
-    /// `Retry-After` says, else `at_least`.
-    fn take_in(&self, headers: &HeaderMap, at_least: Option<Duration>) -> Option<Duration> {
-        let wait = retry_after(headers).or(at_least);
-        let Some((windows, scope)) = self.limit else { return wait };
-        let reset = number(headers, "ratelimit-reset").and_then(seconds);
-        let named = headers.get("ratelimit-scope").and_then(|value| value.to_str().ok());
-        let told_scope = named
-            .and_then(|name| Scope::ALL.into_iter().find(|scope| scope.name() == name))
-            .unwrap_or(scope);
-        let limit = count(headers, "ratelimit-limit");
-        let remaining = count(headers, "ratelimit-remaining");
-        windows.of(told_scope).told(&Told { limit, remaining, reset, block: None });
-        windows.of(scope).told(&Told { block: wait, ..Told::default() });
-        wait
     }
 
     /// Reads the reply as JSON.
@@ -209,10 +177,6 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 pub(crate) fn number(headers: &HeaderMap, name: &str) -> Option<f64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-fn count(headers: &HeaderMap, name: &str) -> Option<u32> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 

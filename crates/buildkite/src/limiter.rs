@@ -1,5 +1,6 @@
 //! Keeps Buildkite's rate limits on our side, so that the server has nothing to refuse: one
-//! sliding window per stack key and scope. It does not retry and knows no HTTP client.
+//! sliding window per stack key and scope, and two for the REST API. It does not retry and knows
+//! no HTTP client.
 //!
 //! Why the server never sees more than the limit: it counts a request somewhere between our
 //! sending and its reply, so a request counts here from its sending until a second after its
@@ -17,10 +18,19 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::wire::Scope;
 
-/// The server's window (B.0), and a little for a clock that is not quite ours.
+/// The Stacks API's window (B.0), and a little for a clock that is not quite ours.
 const WINDOW: Duration = Duration::from_millis(1_020);
+/// The REST API's window (D.3), and as much more as its whole seconds may hide.
+const MINUTE: Duration = Duration::from_secs(61);
+/// Requests a minute that the REST API allows an organisation, and a user in it (D.3).
+const PER_ORGANIZATION: usize = 200;
+const PER_USER: usize = 50;
+/// Quotas can be raised; beyond this many a minute a word of the server's is not believed.
+const HIGHEST_QUOTA: usize = 100_000;
 /// A request that was not answered this long after its sending has arrived long ago, or never will.
 const TRANSIT: Duration = Duration::from_secs(2);
+/// The server tells the rest of a window in whole seconds.
+const SLACK: Duration = Duration::from_secs(1);
 /// Requests of one scope that are on their way at once: over HTTP/1.1 each needs a connection, and
 /// with 50 ms to Buildkite these already make 1,280 a second.
 pub(crate) const MOST_IN_FLIGHT: usize = 64;
@@ -37,12 +47,75 @@ pub(crate) struct Told {
     pub(crate) block: Option<Duration>,
 }
 
+/// How the server counts requests of one kind.
+#[derive(Clone, Copy, Debug)]
+struct Law {
+    documented: usize,
+    /// The most that a reply may raise the limit to.
+    ceiling: usize,
+    /// How long a request counts.
+    length: Duration,
+    /// The server forgets all requests at once when its window ends, and not each by itself.
+    resets: bool,
+}
+
+impl Law {
+    fn of(scope: Scope) -> Self {
+        let documented = usize::try_from(scope.per_second()).expect("a limit fits");
+        Self { documented, ceiling: documented, length: WINDOW, resets: false }
+    }
+
+    const fn a_minute(documented: usize) -> Self {
+        Self { documented, ceiling: HIGHEST_QUOTA, length: MINUTE, resets: true }
+    }
+}
+
+/// The REST API's two limits; every request counts for both. We count in a sliding minute, which
+/// is never more than the server's own, whenever that may begin.
+#[derive(Clone)]
+pub(crate) struct Quotas {
+    pub(crate) organization: Arc<Window>,
+    pub(crate) user: Arc<Window>,
+}
+
+impl Quotas {
+    pub(crate) fn new() -> Self {
+        let window = |limit| Arc::new(Window::new(Law::a_minute(limit)));
+        Self { organization: window(PER_ORGANIZATION), user: window(PER_USER) }
+    }
+
+    /// Waits for room in both.
+    pub(crate) async fn acquire(&self) -> [Permit; 2] {
+        let mut organization = self.organization.acquire().await;
+        // It may wait long for the user's turn, and give up: what counts is when it is sent.
+        organization.sent = false;
+        let user = self.user.acquire().await;
+        organization.send();
+        [organization, user]
+    }
+
+    pub(crate) fn wait(&self) -> Duration {
+        self.organization.wait().max(self.user.wait())
+    }
+}
+
+impl fmt::Debug for Quotas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Quotas").field(&self.wait()).finish()
+    }
+}
+
 /// All windows of one stack key.
 pub(crate) struct Windows(BTreeMap<Scope, Arc<Window>>);
 
 impl Windows {
     pub(crate) fn new() -> Self {
-        Self(Scope::ALL.iter().map(|&scope| (scope, Arc::new(Window::new(scope)))).collect())
+        Self(
+            Scope::ALL
+                .iter()
+                .map(|&scope| (scope, Arc::new(Window::new(Law::of(scope)))))
+                .collect(),
+        )
     }
 
     pub(crate) fn of(&self, scope: Scope) -> &Arc<Window> {
@@ -56,9 +129,9 @@ impl fmt::Debug for Windows {
     }
 }
 
-/// One scope's window of one stack key.
+/// One scope's window of one stack key, or one of the REST API's two.
 pub(crate) struct Window {
-    documented: usize,
+    law: Law,
     /// First come, first served: who holds this is the next to go.
     turn: tokio::sync::Mutex<()>,
     waiting: AtomicUsize,
@@ -66,8 +139,8 @@ pub(crate) struct Window {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
+    law: Law,
     limit: usize,
     counted: Vec<Counted>,
     next_id: u64,
@@ -85,14 +158,32 @@ struct Counted {
 pub(crate) struct Permit {
     window: Arc<Window>,
     id: u64,
+    /// What is dropped before that has never been there.
+    sent: bool,
+}
+
+impl Permit {
+    /// Counts the request from now on.
+    fn send(&mut self) {
+        self.sent = true;
+        let until = Instant::now() + TRANSIT + self.window.law.length;
+        let mut state = self.window.state();
+        match state.counted.iter_mut().find(|counted| counted.id == self.id) {
+            Some(counted) => counted.until = until,
+            None => state.counted.push(Counted { id: self.id, until }),
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let until = Instant::now() + WINDOW;
+        let until = Instant::now() + self.window.law.length;
         let mut state = self.window.state();
         state.in_flight -= 1;
-        if let Some(counted) = state.counted.iter_mut().find(|counted| counted.id == self.id) {
+        if !self.sent {
+            state.counted.retain(|counted| counted.id != self.id);
+        } else if let Some(counted) = state.counted.iter_mut().find(|counted| counted.id == self.id)
+        {
             counted.until = counted.until.min(until);
         }
         drop(state);
@@ -110,14 +201,21 @@ impl Drop for Waiting<'_> {
 }
 
 impl Window {
-    fn new(scope: Scope) -> Self {
-        let documented = usize::try_from(scope.per_second()).expect("a limit fits");
+    fn new(law: Law) -> Self {
+        let state = State {
+            law,
+            limit: law.documented,
+            counted: Vec::new(),
+            next_id: 0,
+            in_flight: 0,
+            blocked_until: None,
+        };
         Self {
-            documented,
+            law,
             turn: tokio::sync::Mutex::new(()),
             waiting: AtomicUsize::new(0),
             changed: Notify::new(),
-            state: Mutex::new(State { limit: documented, ..State::default() }),
+            state: Mutex::new(state),
         }
     }
 
@@ -128,7 +226,7 @@ impl Window {
         let _turn = self.turn.lock().await;
         loop {
             let free_at = match self.state().take(Instant::now()) {
-                Ok(id) => return Permit { window: Arc::clone(self), id },
+                Ok(id) => return Permit { window: Arc::clone(self), id, sent: true },
                 Err(free_at) => free_at,
             };
             tokio::select! {
@@ -150,7 +248,7 @@ impl Window {
         let now = Instant::now();
         let mut state = self.state();
         if let Some(limit) = told.limit.and_then(|limit| usize::try_from(limit).ok()) {
-            state.limit = limit.clamp(1, self.documented);
+            state.limit = limit.clamp(1, self.law.ceiling);
         }
         state.believe(told, now);
         if let Some(block) = told.block {
@@ -177,7 +275,7 @@ impl State {
             return Err(free_at);
         }
         self.in_flight += 1;
-        Ok(self.count(now + TRANSIT + WINDOW))
+        Ok(self.count(now + TRANSIT + self.law.length))
     }
 
     fn count(&mut self, until: Instant) -> u64 {
@@ -197,7 +295,7 @@ impl State {
         // Those ahead take the room that comes free first, and hold it for a window each.
         let rounds = u32::try_from(index / self.limit).unwrap_or(u32::MAX);
         let first = ends.get(index % self.limit).copied().unwrap_or(start);
-        first + WINDOW.saturating_mul(rounds).min(LONGEST_BLOCK)
+        first + self.law.length.saturating_mul(rounds).min(LONGEST_BLOCK)
     }
 
     /// When the server counts more than we sent, somebody else uses the same key: their share is
@@ -206,8 +304,11 @@ impl State {
         let (Some(limit), Some(remaining)) = (told.limit, told.remaining) else { return };
         self.counted.retain(|counted| counted.until > now);
         let used = usize::try_from(limit.saturating_sub(remaining)).unwrap_or(usize::MAX);
-        let foreign = used.min(self.limit).saturating_sub(self.counted.len());
-        let reset = told.reset.unwrap_or(WINDOW).min(LONGEST_BLOCK);
+        let reset = told.reset.unwrap_or(self.law.length).min(LONGEST_BLOCK);
+        // Of ours, a window that is forgotten as a whole holds only what came since it began.
+        let begun = |counted: &&Counted| !self.law.resets || counted.until + SLACK >= now + reset;
+        let ours = self.counted.iter().filter(begun).count();
+        let foreign = used.min(self.limit).saturating_sub(ours);
         for _ in 0..foreign {
             self.count(now + reset);
         }

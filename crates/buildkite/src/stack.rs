@@ -14,6 +14,7 @@ use crate::batch::{Batch, distinct, in_chunks};
 use crate::client::{Client, encode};
 use crate::error::{Error, Remedy};
 use crate::exchange::{Call, retry_after, segment};
+use crate::limit::Limit;
 use crate::limiter::Windows;
 use crate::token::Ready;
 use crate::wire::{
@@ -211,7 +212,7 @@ impl StackClient {
             path: self.path(&format!("jobs/{id}")),
             query: Vec::new(),
             body: None,
-            limit: Some((&self.windows, Scope::ShowJob)),
+            limit: Limit::Stack(&self.windows, Scope::ShowJob),
             reads: true,
         };
         call.decode(&call.send(&self.client).await?)
@@ -326,7 +327,7 @@ impl StackClient {
             path: self.path("scheduled-jobs"),
             query,
             body: None,
-            limit: Some((&self.windows, Scope::ListScheduledJobs)),
+            limit: Limit::Stack(&self.windows, Scope::ListScheduledJobs),
             reads: true,
         }
     }
@@ -339,7 +340,7 @@ impl StackClient {
         body: &impl serde::Serialize,
         scope: Scope,
     ) -> Call<'_> {
-        let limit = Some((&*self.windows, scope));
+        let limit = Limit::Stack(&self.windows, scope);
         Call {
             name,
             method,

@@ -1,4 +1,4 @@
-//! Where the agent token comes from: a fixed secret, or a file that is read again when it changes.
+//! Where a token comes from: a fixed secret, or a file that is read again when it changes.
 //! It does not know what the token may do.
 
 use std::fmt;
@@ -16,7 +16,7 @@ const LONGEST: u64 = 16 * 1024;
 /// A file that takes longer is on a server that does not answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// The agent token of the cluster.
+/// The agent token of a cluster, or an API access token.
 #[derive(Clone)]
 pub enum TokenSource {
     Fixed(SecretString),
@@ -34,9 +34,28 @@ impl fmt::Debug for TokenSource {
     }
 }
 
+/// The word before the token: which API it is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scheme {
+    /// The agent and Stacks APIs.
+    Token,
+    /// REST.
+    Bearer,
+}
+
+impl Scheme {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "Token",
+            Self::Bearer => "Bearer",
+        }
+    }
+}
+
 /// The token as it stands, ready for the header.
 pub(crate) struct Token {
     source: TokenSource,
+    scheme: Scheme,
     read: Mutex<Option<(Stamp, Ready)>>,
     /// Whose turn it is to look at the file: at most one thread waits for it.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -45,7 +64,7 @@ pub(crate) struct Token {
 /// One reading of the token.
 #[derive(Clone)]
 pub(crate) struct Ready {
-    /// `Token …`, marked sensitive: it prints as such.
+    /// `Token …` or `Bearer …`, marked sensitive: it prints as such.
     pub(crate) header: HeaderValue,
     secret: SecretString,
 }
@@ -70,8 +89,8 @@ struct Stamp {
 }
 
 impl Token {
-    pub(crate) fn new(source: TokenSource) -> Self {
-        Self { source, read: Mutex::new(None), turn: Arc::default() }
+    pub(crate) fn new(source: TokenSource, scheme: Scheme) -> Self {
+        Self { source, scheme, read: Mutex::new(None), turn: Arc::default() }
     }
 
     /// As `ready`, and never longer than `ANSWER`: a file may be on a server that is gone, and
@@ -103,7 +122,7 @@ impl Token {
     /// In words, which name the file and never its content.
     pub(crate) fn ready(&self) -> Result<Ready, String> {
         let path = match &self.source {
-            TokenSource::Fixed(secret) => return prepare(secret, "the token"),
+            TokenSource::Fixed(secret) => return prepare(secret, self.scheme, "the token"),
             TokenSource::File(path) => path,
         };
         let place = format!("token file {}", path.display());
@@ -115,7 +134,7 @@ impl Token {
             return Ok(ready.clone());
         }
         let secret = load(path).map_err(|error| format!("{place}: {error}"))?;
-        let ready = prepare(&secret, &place)?;
+        let ready = prepare(&secret, self.scheme, &place)?;
         *read = Some((stamp, ready.clone()));
         Ok(ready)
     }
@@ -161,7 +180,7 @@ fn load(path: &Path) -> std::io::Result<SecretString> {
     Ok(SecretString::from(text))
 }
 
-fn prepare(secret: &SecretString, place: &str) -> Result<Ready, String> {
+fn prepare(secret: &SecretString, scheme: Scheme, place: &str) -> Result<Ready, String> {
     let token = secret.expose_secret().trim();
     if token.is_empty() {
         return Err(format!("{place} is empty"));
@@ -169,7 +188,7 @@ fn prepare(secret: &SecretString, place: &str) -> Result<Ready, String> {
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!("{place} holds characters that no token has (a space, a control)"));
     }
-    let mut header = HeaderValue::from_str(&format!("Token {token}"))
+    let mut header = HeaderValue::from_str(&format!("{} {token}", scheme.name()))
         .expect("graphic ASCII and one space are a valid header");
     header.set_sensitive(true);
     Ok(Ready { header, secret: SecretString::from(token) })

@@ -127,6 +127,7 @@ pub async fn assemble(config: &Config, place: &Place, reins: Reins) -> Result<Op
         client,
         backends,
         journal: journal::Options::new(journal_path(config, place)?, config.store.keep),
+        event_log: None,
         listener,
         clock: place.clock,
         shutdown: reins.shutdown,

@@ -9,7 +9,9 @@ pub(crate) mod configuration;
 mod drain;
 mod explain;
 mod first;
+mod interrupt;
 mod plan;
+mod replay;
 mod sandbox;
 mod screen;
 mod serve;
@@ -27,6 +29,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::clock::process_now;
 pub(crate) use answer::{Answer, Exit, Failure, show};
 use arguments::{Arguments, Command};
+pub(crate) use interrupt::Interrupt;
 pub(crate) use screen::Screen;
 
 /// The environment of the process, read once by `main`.
@@ -58,7 +61,7 @@ pub fn run(args: Vec<OsString>, environment: &Environment) -> ExitCode {
         // Before any thread is started: a guest is one process with one thread.
         Command::Guest { dir } => return guest::run(&dir),
         Command::MinimalAgent { args } => return minimal_agent(args.into_iter(), environment),
-        Command::Run => serve::serve(&context),
+        Command::Run(asked) => serve::serve(asked, &context),
         Command::Demo(asked) => crate::demo::demo(asked.listen, asked.keep, &context),
         Command::Init(asked) => first::init(&asked),
         Command::Doctor(asked) => crate::doctor::doctor(asked.json, &context),
@@ -67,6 +70,7 @@ pub fn run(args: Vec<OsString>, environment: &Environment) -> ExitCode {
         Command::Drain(asked) => drain::drain(&asked, &context),
         Command::CheckConfig(asked) => check::check(&asked, &context),
         Command::Plan(asked) => plan::plan(&asked, &context),
+        Command::Replay(asked) => replay::replay(&asked, &context),
         Command::Sandbox(asked) => sandbox::sandbox(asked, &context),
         Command::Completions { shell } => Ok(completions(shell)),
     };

@@ -13,11 +13,10 @@ mod verdict;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::cli::{Answer, Context, Exit, Failure, Screen, runtime, show};
+use crate::cli::{Answer, Context, Exit, Failure, Interrupt, Screen, runtime, show};
 use crate::journal::Closed;
 use agent::Choice;
 use folder::Folder;
@@ -168,29 +167,4 @@ async fn afterwards(stage: &Stage, folder: &Folder) -> Result<Vec<Closed>, Failu
         sleep(LOOK).await;
     }
     if stage.has_ended() { Ok(Vec::new()) } else { stage.peer.history().await }
-}
-
-/// Ctrl-C or SIGTERM.
-#[derive(Debug)]
-struct Interrupt {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Interrupt {
-    fn listen() -> Result<Self, Failure> {
-        let failed =
-            |error| Failure::new(Exit::Failed, format!("failed to catch signals: {error}"));
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-            terminate: signal(SignalKind::terminate()).map_err(failed)?,
-        })
-    }
-
-    async fn came(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

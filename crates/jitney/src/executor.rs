@@ -1,8 +1,10 @@
 //! Carries out what was decided, and makes no choices: it drops what is under way already, and
 //! sees to it that every call ends in exactly one outcome, also when no answer comes.
 
+mod lanes;
 mod machine_calls;
 mod notices;
+mod origin;
 mod queue_calls;
 mod vault;
 
@@ -12,18 +14,15 @@ use std::time::Duration;
 
 use backends::Backend;
 use planner::{Action, BackendName, JobId, QueueKey, Step, TokenSeen};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::input::{Call, Input, Outcome, Sender, Stack};
 use crate::run::Error;
+use lanes::Lanes;
 use notices::Notices;
 pub(crate) use vault::Vault;
-
-/// How many creates, and how many deletes, are under way at one backend. Each has a lane of its
-/// own, so that neither waits for the other.
-const LANE: usize = 128;
 
 /// What is the same for every machine.
 #[derive(Clone, Debug)]
@@ -32,15 +31,6 @@ pub(crate) struct Stamp {
     pub instance: Arc<str>,
     /// Where agents register.
     pub endpoint: Arc<str>,
-}
-
-#[derive(Debug)]
-struct Lanes {
-    backend: Arc<dyn Backend>,
-    creates: Arc<Semaphore>,
-    deletes: Arc<Semaphore>,
-    /// Tells the listing that something of ours has changed.
-    poke: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -78,13 +68,8 @@ impl Executor {
         name: BackendName,
         backend: Arc<dyn Backend>,
     ) -> Arc<Notify> {
-        let poke = Arc::new(Notify::new());
-        let lanes = Lanes {
-            backend,
-            creates: Arc::new(Semaphore::new(LANE)),
-            deletes: Arc::new(Semaphore::new(LANE)),
-            poke: Arc::clone(&poke),
-        };
+        let lanes = Lanes::open(&name, backend, &self.stamp, &self.inbox, &mut self.tasks);
+        let poke = Arc::clone(&lanes.poke);
         self.lanes.insert(name, lanes);
         poke
     }
@@ -118,6 +103,11 @@ impl Executor {
             Action::Ask { queue, jobs } => {
                 let jobs = self.begin_jobs(&queue, jobs, |job| *job, Call::Ask)?;
                 Action::Ask { queue, jobs }
+            }
+            Action::Look { queue, job } => {
+                self.stacks.get(&queue)?;
+                self.begin(Call::Look(job))?;
+                Action::Look { queue, job }
             }
             Action::Reserve { queue, jobs, lease } => {
                 let jobs = self.begin_jobs(&queue, jobs, |job| *job, Call::Reserve)?;
@@ -172,9 +162,10 @@ impl Executor {
     pub(crate) fn perform(&mut self, action: Action, dispatch: &Arc<str>) {
         match action {
             Action::Ask { queue, jobs } => self.ask(queue, jobs),
+            Action::Look { queue, job } => self.look(queue, job),
             Action::Reserve { queue, jobs, lease } => self.reserve(queue, jobs, lease),
             Action::Mint { queue, jobs, lifetime } => self.mint(queue, jobs, lifetime),
-            Action::Create(create) => self.create(*create, Arc::clone(dispatch)),
+            Action::Create(create) => self.create(create, Arc::clone(dispatch)),
             Action::Delete { backend, name, job, attempt } => {
                 self.delete(backend, name, job, attempt);
             }
@@ -193,6 +184,9 @@ impl Executor {
         while self.tasks.try_join_next().is_some() {}
         match outcome {
             Outcome::Asked { jobs, .. } => self.free(jobs, Call::Ask),
+            Outcome::Looked { job, .. } => {
+                self.in_flight.remove(&Call::Look(*job));
+            }
             Outcome::Reserved { jobs, .. } => self.free(jobs, Call::Reserve),
             Outcome::Minted { jobs, .. } => self.free(jobs, Call::Mint),
             Outcome::Created { job, attempt, .. } => {

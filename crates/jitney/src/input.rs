@@ -9,7 +9,7 @@ use backends::Class;
 use buildkite::{Remedy, StackClient};
 use planner::{
     BackendName, Candidate, CreateOutcome, Failure, FailureClass, FinishOutcome, JobId, JobState,
-    MachineSeen, QueueKey, Timestamp,
+    LookFailure, MachineSeen, Origin, QueueKey, Timestamp,
 };
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
@@ -60,7 +60,7 @@ pub(crate) enum Input {
 pub(crate) struct Stack {
     pub client: StackClient,
     /// The key to list with, the default's sentinel resolved.
-    pub queue_key: String,
+    pub queue_key: Arc<str>,
     /// Whether Buildkite issues tokens for single jobs.
     pub issues_tokens: bool,
 }
@@ -81,6 +81,7 @@ pub(crate) struct Machines {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Call {
     Ask(JobId),
+    Look(JobId),
     Reserve(JobId),
     Mint(JobId),
     Create(JobId, u32),
@@ -97,6 +98,12 @@ pub(crate) enum Outcome {
         asked_at: Timestamp,
         states: Vec<(JobId, JobState)>,
         failed: Option<Refused>,
+    },
+    Looked {
+        queue: QueueKey,
+        job: JobId,
+        started_at: Timestamp,
+        found: Result<Origin, (LookFailure, Refused)>,
     },
     Reserved {
         queue: QueueKey,

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 mod demo;
 mod doctor;
+pub mod event_log;
 mod executor;
 pub mod host;
 pub mod init;

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::clock::Clock;
+use crate::event_log::{self, EventLog};
 use crate::executor::{Executor, Stamp};
 use crate::input::{Input, Sender};
 use crate::journal::{self, Journal, Opened};
@@ -39,6 +40,8 @@ const STOP_NOTICES: Duration = Duration::from_secs(1);
 pub enum Error {
     #[error(transparent)]
     Journal(#[from] journal::Error),
+    #[error(transparent)]
+    EventLog(#[from] event_log::Error),
     #[error(
         "Buildkite does not know our token: {words}; give buildkite.token (or token_file) an agent token of the cluster"
     )]
@@ -70,10 +73,12 @@ pub enum Error {
 pub async fn run(options: Options) -> Result<(), Error> {
     let opened = Journal::open(&options.journal, options.clock)?;
     let options = Options { clock: goes_on(options.clock, &opened), ..options };
+    let event_log = options.event_log.as_ref().map(EventLog::open).transpose()?;
     let shutdown = options.shutdown.clone();
     let (inbox, mut outlet) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
     let (mut state, mut reloads) = start(options, opened, &inbox, &mut tasks);
+    state.event_log = event_log;
     let mut full = state.journal.full();
     let mut earliest = Instant::now();
     let ended = loop {
@@ -164,11 +169,16 @@ fn start(
     }
     let sources: Vec<QueueSource> = queues
         .into_iter()
-        .map(|queue| QueueSource {
-            wake: wakes.of(&queue).unwrap_or_else(|| Arc::new(Notify::new())),
-            queue,
-            registrar: registrar.clone(),
-            settings: seen_settings.clone(),
+        .map(|queue| {
+            let (sender, origins) = mpsc::unbounded_channel();
+            state.add_queue(queue.clone(), sender);
+            QueueSource {
+                wake: wakes.of(&queue).unwrap_or_else(|| Arc::new(Notify::new())),
+                queue,
+                registrar: registrar.clone(),
+                settings: seen_settings.clone(),
+                origins,
+            }
         })
         .collect();
     tasks.spawn(queues_for_ever(registrar, sources));
@@ -209,6 +219,9 @@ async fn stop(mut state: State, tasks: JoinSet<()>, mut outlet: mpsc::UnboundedR
         }
     }
     state.write_down().await;
+    if let Some(log) = state.event_log.take() {
+        log.end(state.clock.now());
+    }
     state.executor.flush_notices(STOP_NOTICES).await;
     tracing::info!(
         jobs = state.ledger.entries().count(),

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::assembly::{self, Place, Reins};
 use crate::config::backends::Kind;
 use crate::config::{Config, ConfigError, Problem};
-use crate::run;
 use crate::settings::Settings;
+use crate::{event_log, run};
 
 /// What a second signal ends the process with.
 const ENDED_AT_ONCE: i32 = 130;
@@ -37,13 +37,19 @@ pub enum Error {
 ///
 /// # Errors
 /// What keeps the program from starting, or from going on.
-pub async fn serve(file: &Path, config: Config, place: Place) -> Result<(), Error> {
+pub async fn serve(
+    file: &Path,
+    config: Config,
+    place: Place,
+    event_log: Option<event_log::Options>,
+) -> Result<(), Error> {
     let shutdown = CancellationToken::new();
     let (reload, reloads) = mpsc::channel(1);
     let mut stops = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let mut hangups = signal(SignalKind::hangup())?;
     let reins = Reins { shutdown: shutdown.clone(), reloads };
-    let options = assembly::assemble(&config, &place, reins).await?;
+    let mut options = assembly::assemble(&config, &place, reins).await?;
+    options.event_log = event_log;
     let address = options.listener.local_addr().map_or_else(|e| e.to_string(), |a| a.to_string());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), name = config.name, listen = address,

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::journal;
+use crate::{event_log, journal};
 
 /// The operator's wishes; may be replaced while running, where that makes sense.
 #[derive(Clone, Debug)]
@@ -67,6 +67,8 @@ pub struct Options {
     pub client: buildkite::Client,
     pub backends: BTreeMap<BackendName, Arc<dyn Backend>>,
     pub journal: journal::Options,
+    /// What rounds see and decide is written down, where somebody asked for it.
+    pub event_log: Option<event_log::Options>,
     pub listener: TcpListener,
     pub clock: Clock,
     /// Cancelled: take no more work, leave machines running, write down, leave.

@@ -8,14 +8,14 @@ mod tags;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::law::Law;
+use self::law::{Doubt, Law};
 use self::tags::{Asked, invalid};
 use crate::offer::{Misfit, Most, misfits, offer};
 use crate::shape::{Wish, Word, nearest, shown_pair};
 use crate::words::crop;
 use crate::{
-    BackendName, Bytes, Cpu, Foreign, Invalid, JobRow, Offer, Policy, QueueKey, QueuePolicy,
-    Request, Shape, Verdict,
+    BackendName, Bytes, Cpu, Foreign, Invalid, JobRow, Limits, Offer, OriginSeen, Policy, QueueKey,
+    QueuePolicy, Request, Shape, Verdict,
 };
 
 /// What a job gets where neither it nor its queue says anything. Six hours is what other systems
@@ -35,6 +35,8 @@ pub struct Explained {
     pub exclusions: Vec<(BackendName, String)>,
     /// Indices of the policies that match.
     pub policies: Vec<usize>,
+    /// Indices of those that may match, where that makes a difference: the rest is as if they did.
+    pub doubtful: Vec<usize>,
     /// The agent's tags beside the shape's words.
     pub tags: Vec<String>,
 }
@@ -48,11 +50,33 @@ pub enum Refusal {
     Foreign(Foreign),
 }
 
-/// The verdict on one row under this policy; the same for the same row and policy.
+/// What policies match on, beside a job's tags.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub queue: &'a QueueKey,
+    pub pipeline: &'a str,
+    pub branch: &'a str,
+    pub origin: &'a OriginSeen,
+}
+
+/// The verdict on one row under this policy, of which nothing but the row is known.
 #[must_use]
 pub fn assess(row: &Arc<JobRow>, policy: &Policy) -> Verdict {
-    let sought = Sought::new(&row.rules, &row.queue, &row.pipeline, &row.branch, policy);
-    match sought.and_then(Sought::look) {
+    assess_with(row, &OriginSeen::default(), policy)
+}
+
+/// The verdict on one row under this policy; the same for the same row, origin and policy. While
+/// it depends on what nobody has told yet there is none; what will never be told counts as what is
+/// stricter.
+#[must_use]
+pub fn assess_with(row: &Arc<JobRow>, origin: &OriginSeen, policy: &Policy) -> Verdict {
+    let (queue, pipeline, branch) = (&row.queue, &*row.pipeline, &*row.branch);
+    let subject = Subject { queue, pipeline, branch, origin };
+    let (found, doubtful) = weigh(&row.rules, &subject, policy);
+    if !doubtful.is_empty() && !origin.is_settled() {
+        return Verdict::Undecided { policies: doubtful };
+    }
+    match found {
         Err(Refusal::Foreign(foreign)) => Verdict::Foreign(foreign),
         Err(Refusal::Invalid(invalid)) => Verdict::Invalid(invalid),
         Ok(found) if found.offers.is_empty() => Verdict::Invalid(Invalid::NoOffer {
@@ -60,7 +84,8 @@ pub fn assess(row: &Arc<JobRow>, policy: &Policy) -> Verdict {
             why: found.sentences().map(|(_, why)| why).collect(),
         }),
         Ok(Found { shape, offers, policies, tags, misfits: _ }) => {
-            Verdict::Ours(Arc::new(Request { shape, offers, policies, tags }))
+            let assumed = law::why_unknown(origin).filter(|_| !doubtful.is_empty());
+            Verdict::Ours(Arc::new(Request { shape, offers, policies, tags, assumed }))
         }
     }
 }
@@ -68,19 +93,15 @@ pub fn assess(row: &Arc<JobRow>, policy: &Policy) -> Verdict {
 /// The same look at tags that no job has yet, with every backend's word. `rules` are `key=value`
 /// texts.
 #[must_use]
-pub fn explain_offers(
-    rules: &[String],
-    queue: &QueueKey,
-    pipeline: &str,
-    branch: &str,
-    policy: &Policy,
-) -> Explained {
-    match Sought::new(rules, queue, pipeline, branch, policy).and_then(Sought::look) {
+pub fn explain_offers(rules: &[String], subject: &Subject<'_>, policy: &Policy) -> Explained {
+    let (found, doubtful) = weigh(rules, subject, policy);
+    match found {
         Ok(found) => Explained {
             exclusions: found.sentences().collect(),
             shape: Ok(found.shape),
             offers: found.offers,
             policies: found.policies,
+            doubtful,
             tags: found.tags,
         },
         Err(refusal) => Explained {
@@ -88,8 +109,31 @@ pub fn explain_offers(
             offers: Vec::new(),
             exclusions: Vec::new(),
             policies: Vec::new(),
+            doubtful,
             tags: Vec::new(),
         },
+    }
+}
+
+/// What there is for the tags, and the policies of which nobody knows whether they match, where
+/// that makes a difference: then they count. A policy only ever takes away, so what is refused
+/// without them is refused with them, and what they leave as it is stays so with some of them.
+fn weigh(
+    rules: &[String],
+    subject: &Subject<'_>,
+    policy: &Policy,
+) -> (Result<Found, Refusal>, Vec<usize>) {
+    let look = |doubt| Sought::new(rules, subject, policy, doubt).and_then(Sought::look);
+    let lenient = look(Doubt::Passes);
+    let Ok(found) = &lenient else { return (lenient, Vec::new()) };
+    let doubtful = law::doubtful(policy, subject);
+    if doubtful.is_empty() || found.offers.is_empty() {
+        return (lenient, Vec::new());
+    }
+    let strict = look(Doubt::Counts);
+    match &strict {
+        Ok(strict) if found.gives_the_same_as(strict, policy) => (lenient, Vec::new()),
+        Ok(_) | Err(_) => (strict, doubtful),
     }
 }
 
@@ -111,6 +155,14 @@ struct Found {
 }
 
 impl Found {
+    /// Policies count only where they limit something.
+    fn gives_the_same_as(&self, other: &Self, policy: &Policy) -> bool {
+        let limits = |index: &&usize| policy.rules[**index].limits != Limits::default();
+        self.shape == other.shape
+            && self.offers == other.offers
+            && self.policies.iter().filter(limits).eq(other.policies.iter().filter(limits))
+    }
+
     fn sentences(&self) -> impl Iterator<Item = (BackendName, String)> {
         self.misfits.iter().map(|(name, misfits)| {
             let sentences: Vec<String> =
@@ -123,15 +175,15 @@ impl Found {
 impl<'a> Sought<'a> {
     fn new(
         rules: &'a [String],
-        key: &'a QueueKey,
-        pipeline: &str,
-        branch: &str,
+        subject: &Subject<'a>,
         policy: &'a Policy,
+        doubt: Doubt,
     ) -> Result<Self, Refusal> {
-        let Some(queue) = policy.queues.get(key) else {
-            return Err(Refusal::Foreign(Foreign::OtherQueue { queue: key.to_string() }));
+        let Some(queue) = policy.queues.get(subject.queue) else {
+            let queue = subject.queue.to_string();
+            return Err(Refusal::Foreign(Foreign::OtherQueue { queue }));
         };
-        let law = Law::new(policy, key, queue, pipeline, branch);
+        let law = Law::new(policy, queue, subject, doubt);
         Ok(Self { rules, queue, law, policy })
     }
 

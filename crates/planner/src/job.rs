@@ -24,14 +24,15 @@ pub struct JobRow {
 }
 
 /// A row with our verdict, made once when the row (or the policy) is new.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     pub row: Arc<JobRow>,
     pub verdict: Verdict,
 }
 
 /// Whether a job is for us.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It is, and this is what it asks for.
     Ours(Arc<Request>),
@@ -39,6 +40,9 @@ pub enum Verdict {
     Invalid(Invalid),
     /// It is not for us: left alone.
     Foreign(Foreign),
+    /// It is for us, and what it gets depends on where its build comes from, which nobody has told
+    /// yet; with the indices of the policies that ask.
+    Undecided { policies: Vec<usize> },
 }
 
 /// What a job gets: its shape with the defaults filled in, and every way to satisfy it.
@@ -51,6 +55,9 @@ pub struct Request {
     pub policies: Vec<usize>,
     /// The agent's tags beside the shape's words.
     pub tags: Vec<String>,
+    /// Why policies that may match the job count as if they did, where that makes a difference.
+    #[serde(default)]
+    pub assumed: Option<Arc<str>>,
 }
 
 /// Why a job can never work here, with what would.

@@ -23,10 +23,11 @@ const MOMENTS_MOST: usize = 48;
 const REMEMBER_LEFT: Duration = Duration::from_secs(300);
 
 /// All jobs in our hands, and what we remember beyond single jobs.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
     pub(crate) entries: BTreeMap<JobId, Entry>,
     /// Backends that failed lately for a reason that time may heal.
+    #[serde(with = "crate::pairs")]
     pub(crate) cooling: BTreeMap<(BackendName, Arc<str>), Cooling>,
     /// What developers of jobs that are not in our hands yet were told.
     pub(crate) told: BTreeMap<JobId, Told>,
@@ -37,7 +38,7 @@ pub struct Ledger {
 }
 
 /// One job in our hands.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub job: JobId,
     pub queue: QueueKey,
@@ -71,14 +72,14 @@ pub struct Entry {
     pub moments: Vec<Moment>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub sent_at: Timestamp,
     pub until: Timestamp,
 }
 
 /// The n-th machine for a job.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
     pub number: u32,
     pub name: MachineName,
@@ -108,7 +109,8 @@ pub struct Attempt {
     pub gone_at: Option<Timestamp>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Asked for (or about to be), no word yet.
     Asked { at: Timestamp },
@@ -121,14 +123,15 @@ pub enum Outcome {
     NotMade { at: Timestamp },
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failed {
     pub failure: Failure,
     pub at: Timestamp,
     pub charged: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Delete {
     #[default]
     No,
@@ -146,7 +149,8 @@ pub enum Delete {
 }
 
 /// Whether the job's failure has been told to Buildkite.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Finish {
     #[default]
     No,
@@ -174,7 +178,7 @@ pub enum Doom {
 }
 
 /// What a developer was told so far.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Told {
     pub count: u32,
     pub last: Option<(Notice, Timestamp)>,
@@ -182,6 +186,8 @@ pub struct Told {
     pub made: u32,
     pub retried: u32,
     pub cut_short: u32,
+    /// Whether it was told that policies count which may not match.
+    pub assumed: bool,
 }
 
 /// One thing that happened to a job, as `explain` shows it.
@@ -192,7 +198,7 @@ pub struct Moment {
 }
 
 /// A backend's place that is left alone for a while.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cooling {
     pub failure: Failure,
     /// When it failed.

@@ -5,11 +5,14 @@
 mod assess;
 mod decide;
 mod event;
+mod event_log;
 mod ids;
 mod job;
 mod ledger;
 mod observe;
 mod offer;
+mod origin;
+mod pairs;
 mod plan;
 mod policy;
 mod shape;
@@ -17,9 +20,13 @@ mod time;
 mod words;
 mod worst_cost;
 
-pub use assess::{Explained, Refusal, assess, explain_offers};
+pub use assess::{Explained, Refusal, Subject, assess, assess_with, explain_offers};
 pub use decide::decide;
 pub use event::{Adoption, CreateOutcome, Event, Failure, FailureClass, FinishOutcome};
+pub use event_log::{
+    BackendChange, Decided, HoldsChange, LOG_VERSION, LogLine, LogStart, MapChange,
+    ObservationChange, Player, QueueChange, Recorded, Recorder, Unready,
+};
 pub use ids::{BackendName, JobId, MachineName, QueueKey};
 pub use job::{Candidate, Foreign, Invalid, JobRow, JobState, Request, Verdict};
 pub use ledger::{
@@ -30,6 +37,7 @@ pub use observe::{
     TokenSeen,
 };
 pub use offer::{Offer, Spot};
+pub use origin::{LookFailure, Origin, OriginSeen};
 pub use plan::{Action, Alarm, Create, CutShort, Hold, Notice, Plan, Reason, Scope, Step};
 pub use policy::{
     Arch, BackendKind, BackendPolicy, Glob, Limits, Margins, Policy, QueuePolicy, Rule, Shapes,

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackendName, Bytes, Candidate, Cpu, Failure, JobId, JobState, MachineName, QueueKey, Timestamp,
+    BackendName, Bytes, Candidate, Cpu, Failure, JobId, JobState, MachineName, OriginSeen,
+    QueueKey, Timestamp,
 };
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// This installation's mark on its machines, beside the name.
     pub instance: Arc<str>,
@@ -19,12 +20,16 @@ pub struct Observation {
     /// When this process began to look.
     pub started_at: Timestamp,
     pub buildkite: BuildkiteSeen,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub queues: BTreeMap<QueueKey, QueueSeen>,
     /// Answers to `Ask`. Of a job that was asked about and not mentioned the answer is `Unknown`,
     /// so that it is not asked about again at once; an end that is known stays.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<JobId, Answer>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub backends: BTreeMap<BackendName, BackendSeen>,
     /// Job acquisition tokens that the executor holds; the secrets are not here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tokens: BTreeMap<JobId, TokenSeen>,
     /// Whether the journal takes writes; where it does not, nothing new is begun.
     pub journal_full: bool,
@@ -33,7 +38,7 @@ pub struct Observation {
 }
 
 /// Whether Buildkite can be reached at all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildkiteSeen {
     /// Since when every call fails; none while they succeed. At a start: since the start.
     pub failing_since: Option<Timestamp>,
@@ -43,32 +48,39 @@ pub struct BuildkiteSeen {
 
 /// One queue: its listing, read to its end (one that failed half way is not here), and when its
 /// stack may be called again (rates, and the back-off of failed calls).
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct QueueSeen {
     /// When the last complete listing was begun; none until there was one.
     pub listed_at: Option<Timestamp>,
     pub paused: bool,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub candidates: Arc<[Arc<Candidate>]>,
+    /// Where the builds of listed jobs come from, of those that were looked at.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<JobId, OriginSeen>,
+    #[serde(default)]
+    pub look_not_before: Timestamp,
     pub ask_not_before: Timestamp,
     pub reserve_not_before: Timestamp,
     pub mint_not_before: Timestamp,
     pub finish_not_before: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     pub state: JobState,
     /// When the question was sent.
     pub asked_at: Timestamp,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BackendSeen {
     /// When the last complete listing was begun; none until there was one.
     pub listed_at: Option<Timestamp>,
     /// When the listing was begun that was the first for a round of this process.
     pub first_listed_at: Option<Timestamp>,
     /// All machines with our mark in that listing (and, in parts newer than it, what watches said).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "crate::pairs")]
     pub machines: BTreeMap<(JobId, u32), Arc<MachineSeen>>,
     /// How many creates may be sent now; none while it has no limit.
     pub creates_left: Option<u32>,
@@ -76,7 +88,7 @@ pub struct BackendSeen {
     pub failing: Option<Failure>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineSeen {
     pub job: JobId,
     pub attempt: u32,
@@ -105,7 +117,7 @@ pub enum Phase {
     Ended,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndSeen {
     pub at: Timestamp,
     /// `the agent exited with 1`.
@@ -120,7 +132,7 @@ pub struct EndSeen {
 }
 
 /// A token in the executor's keeping, good for one attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenSeen {
     pub attempt: u32,
     /// When it was asked for.

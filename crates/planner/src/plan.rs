@@ -10,33 +10,44 @@ use crate::{
     BackendName, Bytes, Event, Failure, JobId, MachineName, Offer, QueueKey, Shape, Timestamp,
 };
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Facts that this round established: recorded and journaled, nothing is done for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub facts: Vec<Event>,
     /// What to do, in order; what is in flight already is dropped by the executor, with its intents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
     /// Every job of ours that waits, with its reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub holds: BTreeMap<JobId, Hold>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<Alarm>,
     /// When to look again even if nothing changes.
     pub wake_at: Option<Timestamp>,
 }
 
 /// An action, and what is to be in the journal before it is taken.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub intents: Vec<Event>,
     pub action: Action,
 }
 
 /// So specific that whoever carries it out has nothing left to decide.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
     /// Ask Buildkite for the states of exactly these jobs.
     Ask {
         queue: QueueKey,
         jobs: Vec<JobId>,
+    },
+    /// Ask Buildkite where the job's build comes from.
+    Look {
+        queue: QueueKey,
+        job: JobId,
     },
     /// Reserve, or extend what we have.
     Reserve {
@@ -71,7 +82,7 @@ pub enum Action {
     },
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Create {
     pub job: JobId,
     pub attempt: u32,
@@ -131,6 +142,12 @@ pub enum Reason {
     TwoInstallations {
         instance: Arc<str>,
     },
+    /// A policy asks where its build comes from, and Buildkite is being asked; with what the last
+    /// look failed with.
+    LookingUp {
+        policies: Vec<usize>,
+        words: Option<Arc<str>>,
+    },
     /// We wait for Buildkite's answer to a call.
     Reserving,
     /// A machine is asked for and its backend has not answered yet.
@@ -179,6 +196,8 @@ pub enum Notice {
     Waiting { reason: Reason, ahead: Option<u32> },
     /// A machine was made for it.
     Made { name: MachineName, backend: BackendName, machine: Arc<str>, attempt: u32 },
+    /// It gets what the strictest of the policies that may match it allow.
+    Assumed { why: Arc<str> },
     /// Its machine came to nothing; another is made.
     Retrying { attempt: u32, of: u32, failure: Failure },
     /// Its machine ended under it, for a reason that its own log cannot tell.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BackendName, Bytes, Cpu, QueueKey, Shape, Spot};
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
     /// Our mark on machines.
     pub name: Arc<str>,
@@ -37,7 +37,7 @@ impl Policy {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueuePolicy {
     /// In order of preference at equal price.
     pub backends: Vec<BackendName>,
@@ -59,7 +59,8 @@ pub struct QueuePolicy {
     pub limits: Limits,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum UnknownTags {
     /// The job is somebody else's.
     #[default]
@@ -72,7 +73,7 @@ pub enum UnknownTags {
 pub type SpotPolicy = Spot;
 
 /// A partial shape: defaults of a queue, or the largest that it allows.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Shapes {
     pub cpu: Option<Cpu>,
     pub memory: Option<Bytes>,
@@ -84,7 +85,8 @@ pub struct Shapes {
 }
 
 /// A text with `*` for any run of characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Glob(Arc<str>);
 
 impl Glob {
@@ -119,11 +121,15 @@ impl Glob {
 }
 
 /// A policy: the administrator's word over the job's, for the jobs that it matches.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
     pub pipeline: Option<Glob>,
     pub branch: Option<Glob>,
     pub queue: Option<Glob>,
+    /// These three ask for a job's origin.
+    pub pull_request: Option<bool>,
+    pub fork: Option<bool>,
+    pub author: Option<Glob>,
     pub largest: Shapes,
     pub images: Option<Vec<Glob>>,
     /// Only these, where named.
@@ -133,7 +139,7 @@ pub struct Rule {
 }
 
 /// None: no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     pub machines: Option<u32>,
     pub cpu: Option<Cpu>,
@@ -142,7 +148,7 @@ pub struct Limits {
     pub cost_micros_per_hour: Option<u64>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendPolicy {
     pub kind: BackendKind,
     pub limits: Limits,
@@ -198,7 +204,7 @@ impl fmt::Display for Arch {
 }
 
 /// The times that the core reckons with. One place, so that tests and the simulation can shorten them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Margins {
     /// Added to `start_timeout` for the lease and the token.
     pub lease: Duration,

@@ -1,13 +1,19 @@
 //! The server's mind: an organisation, its queues, builds and jobs, as plain values.
 //! It reads no clock and speaks no HTTP; every call brings the time with it.
 
+pub(crate) mod access;
 mod agents;
 mod build;
 mod environment;
+mod facts;
+mod form;
 mod ids;
+mod insert;
 mod job;
+mod lines;
 mod log;
 mod organization;
+mod people;
 mod quirks;
 mod records;
 mod retry;
@@ -27,18 +33,26 @@ use std::fmt;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+pub use access::{ApiToken, NewApiToken, SCOPES};
 pub use agents::{Acquired, Agent, Connection, NewAgent, Registered};
-pub use build::{Build, BuildState, NewBuild, Step, StepState};
+pub use build::{
+    Author, Build, BuildState, Group, NewBuild, Omitted, PullRequest, Step, StepState,
+};
+pub use form::{Answers, BlockedState, Choice, Entry, Field, Form};
 pub use job::{Actor, Event, EventKind, Job, Outcome, Reservation, State, Told};
 pub use log::Log;
 pub use organization::{Cluster, Credential, Queue};
 pub use quirks::Quirks;
-pub use records::{Annotation, Artifact, ArtifactState, Batch, NewAnnotation, NewArtifact, Search};
+pub use records::{
+    Annotation, Artifact, ArtifactState, Batch, Board, NewAnnotation, NewArtifact, Search,
+};
 pub use run::AgentFinish;
 pub use settings::{Checkout, ClusterSettings, Settings, Timing};
+pub use settle::BlockedStep;
 pub use stacks::{Page, PageRequest, Stack};
 pub use steps::{
-    Command, Concurrency, Dependency, ExitMatch, NewStep, Parallel, RetryRule, SoftFail, StepKind,
+    Command, Concurrency, ConcurrencyMethod, Dependency, ExitMatch, Filter, NewGroup, NewStep,
+    Only, Parallel, RetryRule, SoftFail, StepKind,
 };
 
 /// Why a call was not done, by the answer that it gets.
@@ -79,6 +93,7 @@ pub struct Engine {
     clusters: Vec<Cluster>,
     queues: Vec<Queue>,
     tokens: HashMap<String, Credential>,
+    api_tokens: HashMap<String, ApiToken>,
     stacks: BTreeMap<String, Stack>,
     agents: HashMap<Uuid, Agent>,
     pipelines: BTreeMap<String, build::Pipeline>,
@@ -88,7 +103,7 @@ pub struct Engine {
     artifacts: HashMap<Uuid, Artifact>,
     batches: HashMap<String, Vec<Uuid>>,
     artifact_bytes: usize,
-    groups: BTreeMap<String, run::Group>,
+    lines: BTreeMap<String, lines::Line>,
     due: BinaryHeap<Reverse<(Timestamp, u64, timers::Due)>>,
     hooks: Vec<Hook>,
     sequence: u64,
@@ -117,6 +132,7 @@ impl Engine {
             clusters: Vec::new(),
             queues: Vec::new(),
             tokens: HashMap::new(),
+            api_tokens: HashMap::new(),
             stacks: BTreeMap::new(),
             agents: HashMap::new(),
             pipelines: BTreeMap::new(),
@@ -126,7 +142,7 @@ impl Engine {
             artifacts: HashMap::new(),
             batches: HashMap::new(),
             artifact_bytes: 0,
-            groups: BTreeMap::new(),
+            lines: BTreeMap::new(),
             due: BinaryHeap::new(),
             hooks: Vec::new(),
             sequence: 0,

@@ -10,6 +10,7 @@ mod metrics;
 mod read_out;
 mod records;
 mod reply;
+mod rest;
 mod stacks;
 pub(crate) mod wire;
 
@@ -46,6 +47,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .merge(agent_routes())
         .merge(job_routes())
         .merge(stack_routes())
+        .merge(rest::routes())
         .merge(control::routes())
         .merge(pages::routes())
         .fallback(unknown)
@@ -76,6 +78,7 @@ fn job_routes() -> Router<Arc<Shared>> {
         .route("/v3/jobs/{id}/finish", put(jobs::finish))
         .route("/v3/jobs/{id}/header_times", post(jobs::header_times))
         .route("/v3/jobs/{id}/pipelines", post(jobs::upload_pipeline))
+        .route("/v3/jobs/{id}/secrets", get(jobs::secret))
         .route("/v3/jobs/{id}/data/{call}", post(records::data_of_job))
         .route("/v3/builds/{id}/data/{call}", post(records::data_of_build))
         .route("/v3/jobs/{id}/annotations", post(records::annotate))

@@ -16,7 +16,7 @@ pub struct Request {
     /// The path's template, `/v3/jobs/{id}/acquire`; the path itself where nothing matched.
     pub route: String,
     pub path: String,
-    /// `cluster`, `acquisition`, `session`, `job`, `none`, or `unknown`.
+    /// `cluster`, `acquisition`, `session`, `job`, `api`, `none`, or `unknown`.
     pub token: &'static str,
     /// What was answered; absent where the connection was closed instead.
     pub status: Option<u16>,

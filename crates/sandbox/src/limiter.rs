@@ -1,4 +1,5 @@
-//! The Stacks API's limits: requests of the last second, per stack and scope.
+//! The Stacks API's limits: requests of the last second, per stack and scope. The REST API's:
+//! requests of the minute that runs, per user and for all of them together.
 //! It only counts; what a refused client is told is the shell's.
 
 use std::collections::{HashMap, VecDeque};
@@ -7,6 +8,10 @@ use buildkite::wire::Scope;
 use jiff::{SignedDuration, Timestamp};
 
 const WINDOW: SignedDuration = SignedDuration::from_secs(1);
+const MINUTE: SignedDuration = SignedDuration::from_secs(60);
+/// Requests a minute, as documented; Buildkite raises both for those who ask.
+const REST_PER_ORGANIZATION: u32 = 200;
+const REST_PER_USER: u32 = 50;
 /// Refused requests that are remembered, only to be told.
 const MAX_REFUSED: usize = 10_000;
 
@@ -59,6 +64,80 @@ impl Limiter {
     }
 }
 
+/// The REST API's minutes: one of the organisation and one of each user. A minute begins with its
+/// first request, and all of it is forgotten together.
+#[derive(Debug, Default)]
+pub(crate) struct Minutes {
+    organization: Minute,
+    users: HashMap<String, Minute>,
+}
+
+#[derive(Debug, Default)]
+struct Minute {
+    began: Option<Timestamp>,
+    allowed: u32,
+    refused: u32,
+}
+
+/// Where a request stands in a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quota {
+    pub(crate) scope: &'static str,
+    pub(crate) limit: u32,
+    /// Requests of this minute, this one and refused ones with them.
+    pub(crate) current: u32,
+    pub(crate) remaining: u32,
+    /// Whole seconds until the minute ends.
+    pub(crate) reset_s: u32,
+    pub(crate) exceeded: bool,
+}
+
+impl Minutes {
+    /// Counts one request for the organisation and for its user. One that either refuses uses up
+    /// neither.
+    pub(crate) fn count(&mut self, user: &str, now: Timestamp) -> [Quota; 2] {
+        let of_user = self.users.entry(user.to_owned()).or_default();
+        let minutes = [
+            (&mut self.organization, "rest", REST_PER_ORGANIZATION),
+            (of_user, "rest_user", REST_PER_USER),
+        ];
+        let mut minutes = minutes.map(|(minute, scope, limit)| {
+            minute.turn(now);
+            (minute, scope, limit)
+        });
+        let full = minutes.each_ref().map(|(minute, _, limit)| minute.allowed >= *limit);
+        let allowed = full == [false, false];
+        for (minute, _, _) in &mut minutes {
+            minute.allowed += u32::from(allowed);
+            minute.refused += u32::from(!allowed);
+        }
+        let [organization, user] = minutes;
+        [(organization, full[0]), (user, full[1])].map(|((minute, scope, limit), exceeded)| Quota {
+            scope,
+            limit,
+            current: minute.allowed + minute.refused,
+            remaining: limit.saturating_sub(minute.allowed),
+            reset_s: minute.reset_s(now),
+            exceeded,
+        })
+    }
+}
+
+impl Minute {
+    fn turn(&mut self, now: Timestamp) {
+        if self.began.is_none_or(|began| began + MINUTE <= now) {
+            *self = Self { began: Some(now), allowed: 0, refused: 0 };
+        }
+    }
+
+    fn reset_s(&self, now: Timestamp) -> u32 {
+        let left =
+            self.began.map_or(SignedDuration::ZERO, |began| (began + MINUTE).duration_since(now));
+        let seconds = left.as_secs() + i64::from(left.subsec_nanos() > 0);
+        u32::try_from(seconds).unwrap_or(0)
+    }
+}
+
 impl Window {
     fn slide(&mut self, now: Timestamp) {
         for times in [&mut self.allowed, &mut self.refused] {
@@ -91,5 +170,29 @@ mod tests {
         assert!(limiter.count("a", Scope::ListScheduledJobs, at(900)).allowed);
         assert!(limiter.count("a", Scope::BatchReserve, at(1000)).allowed, "the first has left");
         assert!(!limiter.count("a", Scope::BatchReserve, at(1001)).allowed, "the second has not");
+    }
+
+    #[test]
+    fn a_minute_is_forgotten_as_a_whole_and_each_limit_refuses_for_itself() {
+        let mut minutes = Minutes::default();
+        for call in 0..50 {
+            let [organization, user] = minutes.count("kim", at(call * 100));
+            assert!(!organization.exceeded && !user.exceeded);
+            assert_eq!(i64::from(user.remaining), 49 - call);
+        }
+        let [organization, user] = minutes.count("kim", at(18_500));
+        assert!(user.exceeded && !organization.exceeded);
+        assert_eq!((user.current, user.remaining, user.reset_s), (51, 0, 42));
+        assert_eq!(organization.remaining, 150, "a refused request uses nothing up");
+        for other in ["a", "b", "c"] {
+            for _ in 0..50 {
+                assert!(!minutes.count(other, at(20_000))[1].exceeded);
+            }
+        }
+        let [organization, user] = minutes.count("d", at(20_000));
+        assert!(organization.exceeded && !user.exceeded);
+        assert_eq!((organization.limit, organization.reset_s), (200, 40));
+        let [organization, _] = minutes.count("d", at(60_000));
+        assert_eq!((organization.exceeded, organization.remaining), (false, 199));
     }
 }

@@ -4,18 +4,23 @@
 
 mod annotation;
 mod build;
+mod form;
 mod front;
 mod inline;
 mod job;
 mod layout;
 mod queues;
+mod steps;
 mod terminal;
 mod wording;
+
+pub(crate) use annotation::html as annotation_html;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::rejection::FormRejection;
+use axum::extract::{Form, Path, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -23,7 +28,7 @@ use jiff::Timestamp;
 use maud::Markup;
 use uuid::Uuid;
 
-use crate::engine::{Build, Engine, Refusal};
+use crate::engine::{Answers, BlockedStep, Build, Engine, Refusal};
 use crate::server::Shared;
 
 pub(crate) fn routes() -> Router<Arc<Shared>> {
@@ -139,18 +144,20 @@ async fn cancel_build(State(shared): State<Arc<Shared>>, Path(id): Path<Uuid>) -
     })
 }
 
-/// The step by its index in the build. One without a key shares its fate with the others that have
-/// none: the first that is blocked goes on.
 async fn unblock(
     State(shared): State<Arc<Shared>>,
-    Path((id, step)): Path<(Uuid, usize)>,
+    Path((build, step)): Path<(Uuid, Uuid)>,
+    answers: Result<Form<Vec<(String, String)>>, FormRejection>,
 ) -> Response {
+    let answers = match answers {
+        Ok(Form(pairs)) => pairs.into_iter().collect(),
+        // A plain button has nothing to say.
+        Err(FormRejection::InvalidFormContentType(_)) => Answers::default(),
+        Err(other) => return refused(&Refusal::BadRequest(other.to_string())),
+    };
     act(&shared, |engine, now| {
-        let build = engine.build(id).ok_or_else(|| missing(&format!("build {id}")))?;
-        let step = build.steps.get(step).ok_or_else(|| missing(&format!("step {step}")))?;
-        let key = step.key.clone();
-        engine.unblock(id, key.as_deref(), now)?;
-        Ok(format!("/builds/{id}"))
+        engine.unblock(build, BlockedStep::Id(step), &answers, now)?;
+        Ok(format!("/builds/{build}"))
     })
 }
 

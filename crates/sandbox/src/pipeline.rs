@@ -14,12 +14,18 @@
 //! # What becomes of the rest
 //!
 //! Steps come out as the engine takes them. The pipeline's `env` is in every command's (whose own
-//! variable wins), its `agents` stand in where a step has none. A step with `parallelism` comes out
-//! once for each of its jobs. A step with `skip` is left out, and so are dependencies on it: to
-//! Buildkite, what is skipped has passed. `retry.manual` is read and not kept, because whoever can
-//! reach a sandbox may retry anything in it.
+//! variable wins), its `agents` stand in where a step has none. A step with `parallelism` or
+//! `matrix` comes out once for each of its jobs. Steps of a group come out side by side and share
+//! it. What `if`, `branches` or `skip` may leave out is there, with the condition: only the build
+//! that it goes into can tell. `retry.manual` is read and not kept, because whoever can reach a
+//! sandbox may retry anything in it.
 
+mod command;
 mod error;
+mod filter;
+mod form;
+mod keys;
+mod matrix;
 mod node;
 mod outline;
 mod read;

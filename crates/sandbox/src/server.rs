@@ -12,11 +12,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::engine::{Engine, Settings};
+use crate::engine::{Engine, Settings, access};
 use crate::faults::{Fault, Faults, OutageKind};
 use crate::http;
 use crate::journal::{Journal, Request};
-use crate::limiter::Limiter;
+use crate::limiter::{Limiter, Minutes};
 use crate::webhook::{self, Webhook};
 
 /// How long a stop waits for requests that are being answered.
@@ -32,7 +32,7 @@ pub struct Options {
     /// Loopback with a free port by default.
     pub listen: SocketAddr,
     pub settings: Settings,
-    /// Keep the documented limits of the Stacks API.
+    /// Keep the documented limits of the Stacks and REST APIs.
     pub rate_limits: bool,
     /// Where to tell of jobs and agents.
     pub webhook: Option<Webhook>,
@@ -58,6 +58,8 @@ pub enum StartError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("failed to prepare the sender of webhooks: {0}")]
     Webhook(#[from] reqwest::Error),
+    #[error("an API token cannot be issued: {0}")]
+    ApiToken(crate::engine::Refusal),
     #[error("a cluster needs at least one queue and a token that is not empty")]
     Settings,
 }
@@ -69,6 +71,7 @@ pub(crate) struct Shared {
     engine: Mutex<Engine>,
     faults: Mutex<Faults>,
     limiter: Mutex<Limiter>,
+    minutes: Mutex<Minutes>,
     journal: Mutex<Journal>,
     pub(crate) rate_limits: bool,
     /// Wakes the timer when something became due earlier than it knows.
@@ -128,6 +131,10 @@ impl Shared {
         act(&mut lock(&self.limiter))
     }
 
+    pub(crate) fn minutes<T>(&self, act: impl FnOnce(&mut Minutes) -> T) -> T {
+        act(&mut lock(&self.minutes))
+    }
+
     pub(crate) fn journal<T>(&self, act: impl FnOnce(&mut Journal) -> T) -> T {
         act(&mut lock(&self.journal))
     }
@@ -144,6 +151,7 @@ impl Shared {
         self.engine(Engine::reset);
         self.faults(|faults| *faults = Faults::default());
         self.limiter(|limiter| *limiter = Limiter::default());
+        self.minutes(|minutes| *minutes = Minutes::default());
         self.journal(Journal::clear);
     }
 
@@ -179,6 +187,8 @@ impl Sandbox {
         if options.settings.clusters.is_empty() || !usable {
             return Err(StartError::Settings);
         }
+        let checked = options.settings.api_tokens.iter().try_for_each(access::check_given);
+        checked.map_err(StartError::ApiToken)?;
         let refused = |source| StartError::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(refused)?;
         let url = format!("http://{}", listener.local_addr().map_err(refused)?);
@@ -198,6 +208,7 @@ impl Sandbox {
             engine: Mutex::new(engine),
             faults: Mutex::default(),
             limiter: Mutex::default(),
+            minutes: Mutex::default(),
             journal: Mutex::default(),
             rate_limits: options.rate_limits,
             earlier: Notify::new(),
@@ -221,6 +232,12 @@ impl Sandbox {
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("{}/v3", self.url)
+    }
+
+    /// The base of the REST API.
+    #[must_use]
+    pub fn api_endpoint(&self) -> String {
+        format!("{}/v2", self.url)
     }
 
     /// Looks at or changes the state, as a person at Buildkite's own controls would.

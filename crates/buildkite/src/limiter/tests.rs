@@ -26,7 +26,7 @@ impl Counting {
 }
 
 fn window(scope: Scope) -> Arc<Window> {
-    Arc::new(Window::new(scope))
+    Arc::new(Window::new(Law::of(scope)))
 }
 
 /// A burst of `calls`, whose ways to the server and back take times that a seed decides.
@@ -209,10 +209,64 @@ async fn the_servers_lower_limit_is_kept_and_a_higher_one_is_not_used() {
     assert_eq!(window.wait(), Duration::ZERO, "a limit of none would wait for ever");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_others_used_of_a_minute_counts_until_that_minute_ends() {
+    let quotas = Quotas::new();
+    let told = |remaining, reset| Told {
+        limit: Some(50),
+        remaining: Some(remaining),
+        reset: Some(Duration::from_secs(reset)),
+        block: None,
+    };
+    for _ in 0..40 {
+        drop(quotas.acquire().await);
+    }
+    // A new minute began at the server, which has forgotten our 40; others have used 44 of it.
+    advance(Duration::from_secs(30)).await;
+    drop(quotas.acquire().await);
+    quotas.user.told(&told(5, 59));
+    advance(Duration::from_secs(33)).await;
+    // Our 40 have left our own minute; the 44 are there until the server's ends.
+    for _ in 0..5 {
+        assert_eq!(quotas.wait(), Duration::ZERO);
+        drop(quotas.acquire().await);
+    }
+    assert_eq!(quotas.user.wait(), Duration::from_secs(26));
+    assert_eq!(quotas.organization.wait(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_long_for_the_users_turn_counts_for_the_organisation_from_then_on() {
+    let quotas = Quotas::new();
+    quotas.user.told(&Told { block: Some(Duration::from_secs(100)), ..Told::default() });
+    let limit = Told { limit: Some(1), ..Told::default() };
+    quotas.organization.told(&limit);
+    let sent = quotas.acquire().await;
+    advance(Duration::from_secs(1)).await;
+    drop(sent);
+    assert_eq!(quotas.organization.wait(), MINUTE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_while_waiting_for_the_users_turn_uses_nothing_up() {
+    let quotas = Quotas::new();
+    quotas.organization.told(&Told { limit: Some(1), ..Told::default() });
+    quotas.user.told(&Told { block: Some(Duration::from_secs(30)), ..Told::default() });
+    let waiting = tokio::spawn({
+        let quotas = quotas.clone();
+        async move { drop(quotas.acquire().await) }
+    });
+    advance(Duration::from_secs(1)).await;
+    assert!(quotas.organization.wait() > Duration::ZERO, "it holds the only place");
+    waiting.abort();
+    assert!(waiting.await.is_err());
+    assert_eq!(quotas.organization.wait(), Duration::ZERO);
+}
+
 #[test]
 fn every_scope_has_its_window() {
     let windows = Windows::new();
     for scope in Scope::ALL {
-        assert_eq!(windows.of(scope).documented, usize::try_from(scope.per_second()).unwrap());
+        assert_eq!(windows.of(scope).law.documented, usize::try_from(scope.per_second()).unwrap());
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::server::golden_json;
 
-fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str, value: &T) {
+pub(crate) fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str, value: &T) {
     let json = golden_json(file);
     let read: T = serde_json::from_value(json.clone()).unwrap_or_else(|e| panic!("{file}: {e}"));
     assert_eq!(read, *value, "{file}");
@@ -23,7 +23,7 @@ pub(crate) fn id(kind: u16, n: u64) -> Uuid {
     format!("0199c0de-{kind:04x}-7000-8000-{n:012}").parse().unwrap()
 }
 
-fn time(text: &str) -> Timestamp {
+pub(crate) fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
@@ -249,7 +249,13 @@ fn errors() {
 /// A file that nobody reads would prove nothing.
 #[test]
 fn every_golden_file_is_read_by_a_test() {
-    let sources = [include_str!("golden.rs"), include_str!("../../src/webhook/tests.rs")].concat();
+    let sources = [
+        include_str!("golden.rs"),
+        include_str!("rest.rs"),
+        include_str!("rest_golden.rs"),
+        include_str!("../../src/webhook/tests.rs"),
+    ]
+    .concat();
     let folder = format!("{}/tests/golden", env!("CARGO_MANIFEST_DIR"));
     for entry in std::fs::read_dir(folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();

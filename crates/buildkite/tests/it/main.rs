@@ -11,6 +11,8 @@ mod golden;
 mod limits;
 mod listing;
 mod proxy;
+mod rest;
+mod rest_golden;
 mod secrets;
 mod server;
 mod surface;

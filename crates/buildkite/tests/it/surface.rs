@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use buildkite::{Client, Options, StackClient, TokenSource};
+use buildkite::rest::wire::NewAnnotation;
+use buildkite::{Client, Options, RestClient, StackClient, TokenSource};
 
 fn is_shared<T: Send + Sync + Clone + 'static>() {}
 
@@ -12,9 +13,12 @@ fn is_send<T: Send>(_: T) {}
 fn clients_and_their_futures_go_between_threads() {
     is_shared::<Client>();
     is_shared::<StackClient>();
+    is_shared::<RestClient>();
     buildkite::install_crypto_provider();
     let token = TokenSource::Fixed("bkct_x".to_owned().into());
-    let client = Client::new(Options::new("http://127.0.0.1:9/v3", token)).unwrap();
+    let options = Options::new("http://127.0.0.1:9/v3", token);
+    let rest = RestClient::new(options.clone(), "demo").unwrap();
+    let client = Client::new(options).unwrap();
     let stack = client.stack("jit");
     is_send(client.probe());
     is_send(client.deregister("jit"));
@@ -23,4 +27,7 @@ fn clients_and_their_futures_go_between_threads() {
     is_send(stack.states(&[]));
     is_send(stack.notify(Vec::new()));
     is_send(stack.issue_tokens(&[], Duration::from_secs(1)));
+    is_send(rest.job(uuid::Uuid::nil()));
+    is_send(rest.retry_job(uuid::Uuid::nil()));
+    is_send(rest.annotate_job(uuid::Uuid::nil(), &NewAnnotation::default()));
 }

@@ -33,7 +33,8 @@ Exit codes:
   2  the configuration or the usage was refused; the same again will fail the same
   3  Jitney or Buildkite could not be reached
   4  it worked, and the answer is not good: doctor found something wrong, plan found a
-     step that nothing can serve, explain does not know the job";
+     step that nothing can serve, explain does not know the job, replay decides a
+     round otherwise than it was";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {

@@ -25,7 +25,7 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run: watch the queues, make a machine for each job, remove it when the job ends
-    Run,
+    Run(Run),
     /// Run a real pipeline on this machine, against a Buildkite of our own; no account needed
     Demo(Demo),
     /// Write a first configuration, by asking or by flags
@@ -42,6 +42,8 @@ pub(super) enum Command {
     CheckConfig(CheckConfig),
     /// Show what would be made where for some tags, or for each step of a pipeline
     Plan(Plan),
+    /// Take the decisions of an event log again, and say whether they are the same
+    Replay(Replay),
     /// Serve a Buildkite of our own, for rehearsals: real agents run jobs against it
     Sandbox(Sandbox),
     /// Print a completion script for a shell
@@ -55,6 +57,13 @@ pub(super) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    /// Write down what every round sees and decides, for `jitney replay`; at most 1 GiB
+    #[arg(long, value_name = "FILE", env = "JITNEY_EVENT_LOG")]
+    pub(super) event_log: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -132,6 +141,39 @@ pub(super) struct Plan {
     /// The branch, for policies that match one
     #[arg(long, value_name = "NAME", default_value = "main")]
     pub(super) branch: String,
+    /// Whether the build is of a pull request, for policies that ask; alone: it is
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) pull_request: Option<bool>,
+    /// Whether the build comes from a fork, for policies that ask; alone: it does
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) fork: Option<bool>,
+    /// Who wrote the commit or made the build, a name or an address, for policies that ask
+    #[arg(long, value_name = "NAME")]
+    pub(super) author: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+With --config every round is decided under that configuration instead of its own, up to the first
+one that comes out otherwise.
+
+Examples:
+  jitney replay events.jsonl
+  jitney replay events.jsonl --job 0199a3c0
+  jitney replay events.jsonl --config other.yaml")]
+pub(super) struct Replay {
+    /// What `jitney run --event-log` wrote
+    #[arg(value_name = "LOG")]
+    pub(super) log: PathBuf,
+    /// Show what was seen and decided in this round, by its number, or in those of a dispatch id
+    #[arg(long, value_name = "ROUND", conflicts_with = "job")]
+    pub(super) round: Option<String>,
+    /// Show all that was seen and decided about this job: its id, or the beginning of it
+    #[arg(long, value_name = "JOB")]
+    pub(super) job: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -146,18 +188,50 @@ pub(super) struct Sandbox {
     /// The cluster's agent token
     #[arg(long, value_name = "TOKEN", default_value = "bkct_sandbox")]
     pub(super) token: String,
+    /// An API access token, with all scopes; without one the REST API answers nobody
+    #[arg(long, value_name = "TOKEN")]
+    pub(super) api_token: Option<String>,
     /// Queue a build of this pipeline file at once; may be repeated
     #[arg(long, value_name = "PIPELINE.yml")]
     pub(super) run: Vec<PathBuf>,
     /// A queue beside `default` and those that the pipelines name; may be repeated
     #[arg(long, value_name = "KEY")]
     pub(super) queue: Vec<String>,
+    /// Play a day's arrivals from this file, one JSON object a line, and sum up what came of them
+    #[arg(long, value_name = "FILE")]
+    pub(super) replay_queue: Option<PathBuf>,
+    /// Let the day go by so many times faster
+    #[arg(long, value_name = "N", default_value = "1", requires = "replay_queue")]
+    #[arg(value_parser = speed)]
+    pub(super) speed: f64,
     #[command(subcommand)]
     pub(super) part: Option<SandboxPart>,
 }
 
+fn speed(text: &str) -> Result<f64, String> {
+    let read = text.parse::<f64>().ok().filter(|speed| (0.01..=10_000.0).contains(speed));
+    read.ok_or_else(|| "it must be a number from 0.01 to 10000".to_owned())
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum SandboxPart {
+    /// Print a day of arrivals for --replay-queue, made up from a seed
+    GenerateQueue {
+        /// How many jobs come
+        #[arg(long, value_name = "N", default_value = "1000")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        jobs: u32,
+        /// How long the day is
+        #[arg(long, value_name = "N", default_value = "10")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=168))]
+        hours: u32,
+        /// The same seed makes the same day
+        #[arg(long, value_name = "N", default_value = "1")]
+        seed: u64,
+        /// The queue of all jobs
+        #[arg(long, value_name = "KEY", default_value = "default")]
+        queue: String,
+    },
     /// Serve machines for the http backend: instant, and their agents are played
     Machines {
         /// Where to serve

@@ -1,6 +1,6 @@
 //! `explain`: one job's story, from its being seen to its machine's end, and why it does not move.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use planner::{Bytes, Cpu, JobId, Moment, Timestamp};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::api::{Explained, Job, Waiting};
 use crate::journal::Closed;
 
 /// A shorter beginning of an id is a slip.
-const LEAST_PREFIX: usize = 4;
+pub(super) const LEAST_PREFIX: usize = 4;
 /// How many jobs are named where several are meant.
 const NAMED_MOST: usize = 10;
 
@@ -31,19 +31,13 @@ pub(super) fn explain(asked: &Explain, context: &Context<'_>) -> Result<Answer, 
         Found::Several(_) | Found::None if asked.json => {
             Answer::json(&json!({ "job": Value::Null, "candidates": found.ids() }), Exit::NotGood)
         }
-        Found::Several(ids) => {
-            let mut text = format!("Several jobs begin with {wanted}:\n");
-            for id in ids.iter().take(NAMED_MOST) {
-                line(&mut text, format_args!("  {id}"));
-            }
-            Answer { text, exit: Exit::NotGood }
-        }
+        Found::Several(ids) => Answer { text: several(&wanted, &ids), exit: Exit::NotGood },
         Found::None => Answer { text: unknown(&wanted), exit: Exit::NotGood },
     })
 }
 
 /// An id, its beginning, or a link to the job as Buildkite's pages have it (`…#0199a3c0-…`).
-fn wanted(text: &str) -> Result<String, Failure> {
+pub(super) fn wanted(text: &str) -> Result<String, Failure> {
     let id = text.trim().rsplit(['#', '/']).next().unwrap_or_default().to_ascii_lowercase();
     let is_id = |c: char| c.is_ascii_hexdigit() || c == '-';
     if id.len() >= LEAST_PREFIX && id.chars().all(is_id) {
@@ -93,6 +87,15 @@ async fn find(wanted: &str, peer: &Peer) -> Result<Found, Failure> {
     };
     let explained = peer.job(id.0).await?;
     Ok(explained.map_or(Found::None, |explained| Found::One(Box::new(explained), status.now)))
+}
+
+/// Some of the jobs that are meant.
+pub(super) fn several(wanted: &str, ids: &[impl Display]) -> String {
+    let mut text = format!("Several jobs begin with {wanted}:\n");
+    for id in ids.iter().take(NAMED_MOST) {
+        line(&mut text, format_args!("  {id}"));
+    }
+    text
 }
 
 fn unknown(wanted: &str) -> String {

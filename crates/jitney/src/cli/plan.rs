@@ -5,7 +5,7 @@ mod show;
 
 use std::path::Path;
 
-use planner::{Explained, Foreign, Policy, QueueKey, Refusal};
+use planner::{Explained, Foreign, Origin, OriginSeen, Policy, QueueKey, Refusal, Subject};
 use sandbox::pipeline;
 
 use super::arguments::Plan;
@@ -45,7 +45,10 @@ impl Case {
             (None, Some(only)) if asked.pipeline.is_none() => only.clone(),
             (None, _) => QueueKey::new(DEFAULT_QUEUE),
         };
-        let explained = planner::explain_offers(&tags, &queue, &asked.slug, &asked.branch, policy);
+        let origin = origin(asked);
+        let (pipeline, branch) = (&*asked.slug, &*asked.branch);
+        let subject = Subject { queue: &queue, pipeline, branch, origin: &origin };
+        let explained = planner::explain_offers(&tags, &subject, policy);
         Self { label, jobs, queue, tags, explained }
     }
 
@@ -94,6 +97,20 @@ pub(super) fn plan(asked: &Plan, context: &Context<'_>) -> Result<Answer, Failur
         }
     };
     Ok(Answer { text, exit })
+}
+
+/// What the command line says of the build. A fork's build is of a pull request, and what is of
+/// none comes from no fork.
+fn origin(asked: &Plan) -> OriginSeen {
+    let Plan { pull_request, fork, author, .. } = asked;
+    if pull_request.is_none() && fork.is_none() && author.is_none() {
+        return OriginSeen::default();
+    }
+    OriginSeen::Known(Origin {
+        pull_request: pull_request.or(fork.filter(|fork| *fork)),
+        fork: fork.or(pull_request.filter(|pull_request| !pull_request)),
+        authors: author.iter().map(|author| author.as_str().into()).collect(),
+    })
 }
 
 /// Who names no queue most often forgot it.

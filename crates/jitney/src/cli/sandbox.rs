@@ -1,24 +1,32 @@
-//! `sandbox`: a Buildkite of our own on this machine, and `sandbox machines`, the service that the
-//! http backend can ask for machines. Both run until they are told to stop.
+//! `sandbox`: a Buildkite of our own on this machine, which may play a day's arrivals, and
+//! `sandbox machines`, the service that the http backend can ask for machines. Both run until they
+//! are told to stop. `sandbox generate-queue` makes up such a day.
+
+mod day;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use ::sandbox::engine::{Engine, NewBuild, Refusal};
+use ::sandbox::engine::{Engine, NewApiToken, NewBuild, Refusal};
+use ::sandbox::rehearsal::{Arrival, Recipe, Replay};
 use ::sandbox::{Options, StartError, machines, pipeline};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::answer::show;
 use super::arguments::{Sandbox, SandboxPart};
-use super::{Answer, Context, Exit, Failure, runtime};
+use super::{Answer, Context, Exit, Failure, Interrupt, runtime};
 use crate::clock::process_now;
 
 pub(super) fn sandbox(asked: Sandbox, context: &Context<'_>) -> Result<Answer, Failure> {
     match asked.part {
         Some(SandboxPart::Machines { listen, token }) => {
             runtime()?.block_on(serve_machines(listen, token))
+        }
+        Some(SandboxPart::GenerateQueue { jobs, hours, seed, queue }) => {
+            let length = Duration::from_secs(u64::from(hours) * 3_600);
+            Ok(Answer::ok(day::generate(&Recipe { jobs, length, seed, queue })))
         }
         None => runtime()?.block_on(serve(&asked, context)),
     }
@@ -34,12 +42,17 @@ struct Wanted {
 async fn serve(asked: &Sandbox, context: &Context<'_>) -> Result<Answer, Failure> {
     let wanted: Vec<Wanted> =
         asked.run.iter().map(|file| read_pipeline(file)).collect::<Result<_, _>>()?;
-    let queues = queues(&asked.queue, &wanted)?;
+    let day = asked.replay_queue.as_deref().map(day::read).transpose()?;
+    let queues = queues(&asked.queue, &wanted, day.as_deref().unwrap_or_default())?;
+    let mut interrupt = Interrupt::listen()?;
     let mut options = Options::with_token(&asked.token);
     options.listen = asked.listen;
     options.settings.clusters[0].queues = queues.clone();
+    options.settings.api_tokens =
+        asked.api_token.iter().map(|token| NewApiToken::with_all_scopes(token)).collect();
     let sandbox = ::sandbox::Sandbox::start(options).await.map_err(|error| match error {
         StartError::Settings => Failure::new(Exit::Refused, "the token must not be empty"),
+        StartError::ApiToken(_) => Failure::new(Exit::Refused, error.to_string()),
         StartError::Listen { .. } | StartError::Webhook(_) => {
             Failure::new(Exit::Failed, error.to_string())
         }
@@ -53,6 +66,9 @@ async fn serve(asked: &Sandbox, context: &Context<'_>) -> Result<Answer, Failure
         asked.token,
         queues.join(", ")
     );
+    if asked.api_token.is_some() {
+        text.push_str(&format!("  REST API  {}\n", sandbox.api_endpoint()));
+    }
     for wanted in wanted {
         let shown = wanted.file.display().to_string();
         let number = sandbox
@@ -60,11 +76,23 @@ async fn serve(asked: &Sandbox, context: &Context<'_>) -> Result<Answer, Failure
             .map_err(|words| Failure::new(Exit::Refused, format!("{shown}: {words}")))?;
         text.push_str(&format!("  build     #{number} of {shown} is queued\n"));
     }
+    if let Some(day) = &day {
+        text.push_str(&day::announcement(day, asked.speed));
+    }
     text.push_str("It keeps nothing. Ctrl-C ends it.\n");
     tell(&text)?;
-    ended().await?;
+    let answer = match day {
+        Some(day) => {
+            let replay = Replay::new(day, asked.speed);
+            day::play(&sandbox, replay, &mut interrupt, screen).await?
+        }
+        None => {
+            interrupt.came().await;
+            Answer::ok("")
+        }
+    };
     sandbox.stop().await;
-    Ok(Answer::ok(""))
+    Ok(answer)
 }
 
 fn build(engine: &mut Engine, wanted: Wanted, now: jiff::Timestamp) -> Result<u64, String> {
@@ -90,8 +118,9 @@ fn read_pipeline(file: &Path) -> Result<Wanted, Failure> {
 }
 
 /// `default` first: jobs that name no queue go there.
-fn queues(asked: &[String], wanted: &[Wanted]) -> Result<Vec<String>, Failure> {
+fn queues(asked: &[String], wanted: &[Wanted], day: &[Arrival]) -> Result<Vec<String>, Failure> {
     let mut named: BTreeSet<String> = asked.iter().cloned().collect();
+    named.extend(day.iter().map(|arrival| arrival.queue.clone()));
     for Wanted { file, text, .. } in wanted {
         let steps = pipeline::command_steps(text)
             .map_err(|error| Failure::new(Exit::Refused, format!("{}: {error}", file.display())))?;
@@ -103,6 +132,7 @@ fn queues(asked: &[String], wanted: &[Wanted]) -> Result<Vec<String>, Failure> {
 }
 
 async fn serve_machines(listen: SocketAddr, token: Option<String>) -> Result<Answer, Failure> {
+    let mut interrupt = Interrupt::listen()?;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         let words = "is another program using the port? Name another one with --listen";
         Failure::new(Exit::Failed, format!("failed to listen on {listen}: {error}; {words}"))
@@ -119,7 +149,7 @@ async fn serve_machines(listen: SocketAddr, token: Option<String>) -> Result<Ans
         "Machines are served at http://{address}\n  backends: {{ theirs: {{ http: {{ url: \"http://{address}\" }} }} }}\nThey are played, and live as long as this process. Ctrl-C ends it.\n",
         address = machines.address()
     ))?;
-    ended().await?;
+    interrupt.came().await;
     machines.stop().await.map_err(|error| failed(&error))?;
     Ok(Answer::ok(""))
 }
@@ -127,16 +157,4 @@ async fn serve_machines(listen: SocketAddr, token: Option<String>) -> Result<Ans
 fn tell(text: &str) -> Result<(), Failure> {
     show(text)
         .map_err(|error| Failure::new(Exit::Failed, format!("failed to write the answer: {error}")))
-}
-
-/// Resolves at Ctrl-C or SIGTERM.
-async fn ended() -> Result<(), Failure> {
-    let failed = |error| Failure::new(Exit::Failed, format!("failed to catch signals: {error}"));
-    let mut term = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -1,16 +1,18 @@
 //! `run`: the program itself, until it is told to stop; here only how its end becomes an exit
 //! code.
 
+use super::arguments::Run;
 use super::{Answer, Context, Exit, Failure, configuration, runtime};
 use crate::service::Error;
-use crate::{assembly, journal, log, run, service};
+use crate::{assembly, event_log, journal, log, run, service};
 
-pub(super) fn serve(context: &Context<'_>) -> Result<Answer, Failure> {
+pub(super) fn serve(asked: Run, context: &Context<'_>) -> Result<Answer, Failure> {
     let (file, config) = configuration::config(context)?;
     let place = configuration::place(context)?;
     log::init(&config.log);
+    let event_log = asked.event_log.map(event_log::Options::new);
     let runtime = runtime()?;
-    let ended = runtime.block_on(service::serve(&file, config, place));
+    let ended = runtime.block_on(service::serve(&file, config, place, event_log));
     // A look-up of a name, or a file that does not answer, may hold a thread for minutes.
     runtime.shutdown_background();
     match ended {
@@ -35,6 +37,7 @@ fn exit(error: &Error) -> Exit {
         )
         | Error::Run(
             run::Error::Journal(journal::Error::Newer { .. })
+            | run::Error::EventLog(event_log::Error::NotALog { .. })
             | run::Error::Unauthorized { .. }
             | run::Error::Unclustered { .. }
             | run::Error::NoJobTokens { .. }
@@ -45,6 +48,9 @@ fn exit(error: &Error) -> Exit {
         | Error::Assembly(assembly::Error::Listen { .. })
         | Error::Run(
             run::Error::Journal(journal::Error::Unusable { .. } | journal::Error::InUse { .. })
+            | run::Error::EventLog(
+                event_log::Error::Unusable { .. } | event_log::Error::InUse { .. },
+            )
             | run::Error::NoStack { .. }
             | run::Error::Bug { .. },
         ) => Exit::Failed,

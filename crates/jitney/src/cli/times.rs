@@ -28,6 +28,11 @@ pub(crate) fn time_of_day(at: Timestamp) -> String {
     to_jiff(at).strftime("%H:%M:%S%.3f").to_string()
 }
 
+/// `2026-11-23 12:00:01.234 UTC`.
+pub(crate) fn moment(at: Timestamp) -> String {
+    to_jiff(at).strftime("%Y-%m-%d %H:%M:%S%.3f UTC").to_string()
+}
+
 /// `2026-11-23 12:00:01 UTC`.
 pub(crate) fn date(at: Timestamp) -> String {
     to_jiff(at).strftime("%Y-%m-%d %H:%M:%S UTC").to_string()

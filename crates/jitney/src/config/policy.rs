@@ -21,7 +21,7 @@ impl Config {
             name: Arc::from(self.name.as_str()),
             queues: self.queues.iter().map(|(key, queue)| (key.clone(), queue.policy())).collect(),
             classes: self.classes.clone(),
-            rules: self.policies.iter().filter_map(PolicyRule::rule).collect(),
+            rules: self.policies.iter().map(PolicyRule::rule).collect(),
             limits: self.limits.policy(),
             backends: self
                 .backends
@@ -57,22 +57,21 @@ impl Queue {
 }
 
 impl PolicyRule {
-    /// Nothing for a rule that asks what this build does not look up; `run` refuses such a rule.
-    fn rule(&self) -> Option<Rule> {
+    fn rule(&self) -> Rule {
         let asked = &self.matches;
-        if asked.fork.is_some() || asked.pull_request.is_some() || asked.author.is_some() {
-            return None;
-        }
-        Some(Rule {
+        Rule {
             pipeline: asked.pipeline.clone(),
             branch: asked.branch.clone(),
             queue: asked.queue.clone(),
+            pull_request: asked.pull_request,
+            fork: asked.fork,
+            author: asked.author.clone(),
             largest: self.largest.clone(),
             images: self.images.clone(),
             backends: self.backends.as_deref().map(names),
             spot: self.spot,
             limits: self.limits.policy(),
-        })
+        }
     }
 }
 

@@ -97,11 +97,6 @@ impl Limits {
 
 impl PolicyRule {
     fn unbuilt(&self, path: &str, found: &mut Findings) {
-        let what = "policies on a job's environment";
-        let asked = &self.matches;
-        found.add(asked.fork.is_some(), format!("{path}.match.fork"), what);
-        found.add(asked.pull_request.is_some(), format!("{path}.match.pull_request"), what);
-        found.add(asked.author.is_some(), format!("{path}.match.author"), what);
         let account = self.service_account.is_some();
         found.add(account, format!("{path}.service_account"), "service accounts by policy");
         self.limits.unbuilt(&format!("{path}.limits"), found);

@@ -54,6 +54,7 @@ pub(super) fn word(job: &JobNow, screen: Screen) -> Option<String> {
         State::Canceled => Some(screen.warn("cancelled")),
         State::TimingOut | State::TimedOut => Some(screen.bad("timed out")),
         State::Expired | State::Broken | State::WaitingFailed => Some(screen.bad(job.state.name())),
+        State::Skipped => Some(screen.warn("skipped")),
         State::Finished => Some(ended()),
         State::Waiting | State::Limited | State::Scheduled | State::Reserved => None,
     }

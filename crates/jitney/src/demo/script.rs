@@ -34,7 +34,7 @@ impl Script {
             .map_err(|error| Failure::new(Exit::Failed, format!("the demo's pipeline: {error}")))?;
         let needs_agent = |step: &NewStep| match &step.kind {
             StepKind::Command(command) => command.command.contains(AGENT_COMMAND),
-            StepKind::Wait { .. } | StepKind::Block { .. } => false,
+            StepKind::Wait { .. } | StepKind::Block(_) | StepKind::Input(_) => false,
         };
         let (without, with): (Vec<_>, Vec<_>) =
             steps.into_iter().partition(|step| whole || !needs_agent(step));

@@ -1,9 +1,10 @@
-//! Calls to backends: creates and deletes, each in its lane and with a time limit.
+//! Calls to backends: creates and deletes, each with a time limit. How many are under way at once
+//! is up to the lanes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use backends::{Labels, Order, Resources};
+use backends::{Backend, Labels, Order, Resources};
 use planner::{
     BackendName, Create, CreateOutcome, Failure, FailureClass, JobId, MachineName, Offer,
 };
@@ -11,41 +12,92 @@ use secrecy::SecretString;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::Executor;
+use super::{Executor, Stamp};
 use crate::input::{Outcome, failure};
 
 /// After this a create has no known outcome, and a delete is tried again.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A create that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Ordered {
+    create: Box<Create>,
+    dispatch: Arc<str>,
+    /// The queue's key at Buildkite.
+    queue_key: Arc<str>,
+    token: SecretString,
+}
+
+/// A delete that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Removal {
+    name: MachineName,
+    job: JobId,
+    attempt: u32,
+}
+
+pub(super) struct Maker {
+    pub backend: Arc<dyn Backend>,
+    pub stamp: Stamp,
+}
+
+pub(super) struct Remover {
+    pub backend: Arc<dyn Backend>,
+    pub name: BackendName,
+}
+
 impl Executor {
-    pub(super) fn create(&mut self, create: Create, dispatch: Arc<str>) {
+    pub(super) fn create(&mut self, create: Box<Create>, dispatch: Arc<str>) {
         let (job, attempt) = (create.job, create.attempt);
         let backend = create.offer.backend.clone();
-        let ended = move |outcome| Outcome::Created { backend, job, attempt, outcome };
         let secret = self.vault.get(job, attempt, self.clock.now());
-        let lanes = self.lanes.get(&create.offer.backend);
-        let (Some(secret), Some(lanes)) = (secret, lanes) else {
-            return self.spawn(async move { ended(CreateOutcome::NotSent) });
+        let (Some(token), Some(lanes)) = (secret, self.lanes.get(&backend)) else {
+            let outcome = CreateOutcome::NotSent;
+            return self.spawn(async move { Outcome::Created { backend, job, attempt, outcome } });
         };
-        let (maker, lane) = (Arc::clone(&lanes.backend), Arc::clone(&lanes.creates));
-        let order = self.order(create, &dispatch, secret);
-        self.spawn(async move {
-            let _turn = lane.acquire().await.expect("lanes are never closed");
-            let outcome = match timeout(TIMEOUT, maker.create(&order)).await {
-                Ok(Ok(())) => CreateOutcome::Made,
-                Ok(Err(error)) => CreateOutcome::Failed(failure(&error)),
-                Err(_) => CreateOutcome::Failed(no_answer()),
-            };
-            ended(outcome)
-        });
+        let queue_key = self
+            .stacks
+            .get(&create.queue)
+            .map_or_else(|| create.queue.as_str().into(), |stack| Arc::clone(&stack.queue_key));
+        let ordered = Ordered { create, dispatch, queue_key, token };
+        lanes.creates.send(ordered).expect("lanes are open as long as the executor is there");
     }
 
-    fn order(&self, create: Create, dispatch: &str, token: SecretString) -> Order {
-        let Create { job, attempt, name, queue, offer, shape, tags, deadline } = create;
+    pub(super) fn delete(
+        &mut self,
+        backend: BackendName,
+        name: MachineName,
+        job: JobId,
+        attempt: u32,
+    ) {
+        let Some(lanes) = self.lanes.get(&backend) else {
+            return self
+                .spawn(async move { Outcome::Deleted { backend, job, attempt, ok: false } });
+        };
+        let removal = Removal { name, job, attempt };
+        lanes.deletes.send(removal).expect("lanes are open as long as the executor is there");
+    }
+}
+
+impl Maker {
+    pub(super) async fn create(&self, ordered: Ordered) -> Outcome {
+        let (job, attempt) = (ordered.create.job, ordered.create.attempt);
+        let backend = ordered.create.offer.backend.clone();
+        let order = self.order(ordered);
+        let outcome = match timeout(TIMEOUT, self.backend.create(&order)).await {
+            Ok(Ok(())) => CreateOutcome::Made,
+            Ok(Err(error)) => CreateOutcome::Failed(failure(&error)),
+            Err(_) => CreateOutcome::Failed(no_answer()),
+        };
+        Outcome::Created { backend, job, attempt, outcome }
+    }
+
+    fn order(&self, ordered: Ordered) -> Order {
+        let Ordered { create, dispatch, queue_key, token } = ordered;
+        let Create { job, attempt, name, queue, offer, shape, tags, deadline } = *create;
         let mut agent_tags = tags;
         if !agent_tags.iter().any(|tag| tag.starts_with("queue=")) {
-            let key = self.stacks.get(&queue).map_or(queue.as_str(), |stack| &stack.queue_key);
-            agent_tags.insert(0, format!("queue={key}"));
+            agent_tags.insert(0, format!("queue={queue_key}"));
         }
         Order {
             name: name.to_string(),
@@ -56,7 +108,7 @@ impl Executor {
                 job: job.0,
                 attempt,
                 queue: queue.to_string(),
-                dispatch_id: dispatch.to_owned(),
+                dispatch_id: dispatch.to_string(),
                 cpu_millis: offer.cpu.millis(),
                 memory_bytes: offer.memory.get(),
             },
@@ -77,35 +129,25 @@ impl Executor {
             image: shape.image.as_deref().map(str::to_owned),
         }
     }
+}
 
-    pub(super) fn delete(
-        &mut self,
-        backend: BackendName,
-        name: MachineName,
-        job: JobId,
-        attempt: u32,
-    ) {
-        let Some(lanes) = self.lanes.get(&backend) else {
-            return self
-                .spawn(async move { Outcome::Deleted { backend, job, attempt, ok: false } });
+impl Remover {
+    pub(super) async fn delete(&self, removal: Removal) -> Outcome {
+        let Removal { name, job, attempt } = removal;
+        let backend = self.name.clone();
+        let ok = match timeout(TIMEOUT, self.backend.delete(name.as_str())).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(%backend, machine = %name, %job, %error, "failed to delete a machine");
+                false
+            }
+            Err(_) => {
+                let seconds = TIMEOUT.as_secs();
+                tracing::warn!(%backend, machine = %name, %job, seconds, "a delete got no answer");
+                false
+            }
         };
-        let (remover, lane) = (Arc::clone(&lanes.backend), Arc::clone(&lanes.deletes));
-        self.spawn(async move {
-            let _turn = lane.acquire().await.expect("lanes are never closed");
-            let ok = match timeout(TIMEOUT, remover.delete(name.as_str())).await {
-                Ok(Ok(())) => true,
-                Ok(Err(error)) => {
-                    tracing::warn!(%backend, machine = %name, %job, %error, "failed to delete a machine");
-                    false
-                }
-                Err(_) => {
-                    let seconds = TIMEOUT.as_secs();
-                    tracing::warn!(%backend, machine = %name, %job, seconds, "a delete got no answer");
-                    false
-                }
-            };
-            Outcome::Deleted { backend, job, attempt, ok }
-        });
+        Outcome::Deleted { backend, job, attempt, ok }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Calls to Buildkite on behalf of jobs: ask, reserve, mint, finish. Each takes the time at which
+//! Calls to Buildkite on behalf of jobs: ask, look, reserve, mint, finish. Each takes the time at which
 //! it was begun as the time of what it learns: later words cannot be older than that.
 
 use std::collections::BTreeMap;
@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buildkite::{Batch, Remedy, StackClient, wire};
-use planner::{FinishOutcome, JobId, JobState, QueueKey};
+use planner::{FinishOutcome, JobId, JobState, LookFailure, QueueKey};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Executor;
+use super::origin::origin;
 use crate::input::{Outcome, Refused};
 
 /// Longer than the client's own limit, which does not count the wait for its turn.
@@ -38,6 +39,21 @@ impl Executor {
                 Err(refused) => failed = failed.or(Some(refused)),
             }
             Outcome::Asked { queue, jobs, asked_at, states, failed }
+        });
+    }
+
+    /// Of the job's environment only what policies may ask for leaves this call.
+    pub(super) fn look(&mut self, queue: QueueKey, job: JobId) {
+        let started_at = self.clock.now();
+        let client = self.client(&queue);
+        self.spawn(async move {
+            let answer = with_limit("read the job", client, async |client| client.job(job.0).await);
+            let found = match answer.await {
+                Ok(Ok(detail)) => Ok(origin(&detail.env)),
+                Ok(Err(error)) => Err((look_failure(&error), Refused::from(&error))),
+                Err(refused) => Err((LookFailure::Failed, refused)),
+            };
+            Outcome::Looked { queue, job, started_at, found }
         });
     }
 
@@ -143,6 +159,19 @@ fn ids(jobs: &[JobId]) -> Vec<Uuid> {
 
 fn first_failure<T>(batch: &Batch<T>) -> Option<Refused> {
     batch.failures.first().map(|failure| Refused::from(&failure.error))
+}
+
+fn look_failure(error: &buildkite::Error) -> LookFailure {
+    const TOO_EARLY: [u16; 3] = [408, 425, 429];
+    match error.remedy {
+        Remedy::Never | Remedy::Gone | Remedy::Forbidden => LookFailure::Refused,
+        // That is said to whoever asks for anything.
+        Remedy::Unauthorized => LookFailure::Unreachable,
+        Remedy::Retry | Remedy::Unknown => match error.status {
+            Some(status) if TOO_EARLY.contains(&status) => LookFailure::Unreachable,
+            Some(_) | None => LookFailure::Failed,
+        },
+    }
 }
 
 const fn finished(remedy: Remedy) -> FinishOutcome {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use buildkite::Remedy;
 use planner::{
-    Answer, BackendName, CreateOutcome, Event, Failure, FailureClass, JobId, JobState, QueueKey,
-    QueueSeen, Timestamp, TokenSeen, Verdict,
+    Answer, BackendName, CreateOutcome, Event, Failure, FailureClass, JobId, JobState, LookFailure,
+    Origin, OriginSeen, QueueKey, QueueSeen, Timestamp, TokenSeen, Verdict,
 };
 
 use super::state::{Paces, State};
@@ -61,9 +61,14 @@ impl State {
         seen.listed_at = Some(started_at);
         seen.paused = listed.paused;
         seen.candidates = listed.candidates;
+        if !same && !seen.origins.is_empty() {
+            let listed: std::collections::BTreeSet<JobId> =
+                seen.candidates.iter().map(|candidate| candidate.row.id).collect();
+            seen.origins.retain(|job, _| listed.contains(job));
+        }
         // The same foreign jobs as a moment ago are no news.
         let ours = seen.candidates.iter().any(|candidate| match candidate.verdict {
-            Verdict::Ours(_) | Verdict::Invalid(_) => true,
+            Verdict::Ours(_) | Verdict::Invalid(_) | Verdict::Undecided { .. } => true,
             Verdict::Foreign(_) => false,
         });
         self.dirty |= ours || !same;
@@ -110,6 +115,13 @@ impl State {
                 self.count("ask", failed.is_some());
                 self.asked(&jobs, asked_at, states, failed.is_none());
                 self.call_ended(&queue, asked_at, failed.as_ref(), |pace| &mut pace.ask, ask);
+            }
+            Outcome::Looked { queue, job, started_at, found } => {
+                self.count("look", found.is_err());
+                let refused = found.as_ref().err().map(|(_, refused)| refused.clone());
+                let refused = refused.as_ref();
+                self.call_ended(&queue, started_at, refused, |pace| &mut pace.look, look);
+                self.looked(&queue, job, found);
             }
             Outcome::Reserved { queue, sent_at, lease, reserved, not_reserved, failed, .. } => {
                 self.count("reserve", failed.is_some());
@@ -191,6 +203,32 @@ impl State {
             if newer {
                 self.seen.answers.insert(*job, Answer { state, asked_at });
             }
+        }
+    }
+
+    /// Keeps where the job's build comes from, and has its row assessed with it.
+    fn looked(
+        &mut self,
+        queue: &QueueKey,
+        job: JobId,
+        found: Result<Origin, (LookFailure, Refused)>,
+    ) {
+        let unreachable = self.seen.buildkite.failing_since.is_some();
+        let Some(seen) = self.seen.queues.get_mut(queue) else { return };
+        let known = seen.origins.entry(job).or_default();
+        *known = match found {
+            Ok(origin) => OriginSeen::Known(origin),
+            Err((LookFailure::Failed, refused)) if unreachable => {
+                known.after_failure(LookFailure::Unreachable, &refused.words)
+            }
+            Err((failure, refused)) => known.after_failure(failure, &refused.words),
+        };
+        if let OriginSeen::Denied { words } = known {
+            tracing::warn!(%job, %queue, error = %words, "Buildkite does not tell where the job's build comes from; policies that may match it count");
+        }
+        if let (true, Some(source)) = (known.is_settled(), self.origins.get(queue)) {
+            // The source has gone with the program.
+            let _ = source.send((job, known.clone()));
         }
     }
 
@@ -295,6 +333,10 @@ impl State {
             }
         }
     }
+}
+
+fn look(seen: &mut QueueSeen) -> &mut Timestamp {
+    &mut seen.look_not_before
 }
 
 fn ask(seen: &mut QueueSeen) -> &mut Timestamp {

@@ -31,6 +31,9 @@ impl State {
             self.prepare(now);
             let policy = self.policy();
             let mut plan = decide(&self.ledger, &self.seen, &policy, now);
+            if let Some(log) = &mut self.event_log {
+                log.decided(&self.ledger, &self.seen, &policy, now, &plan);
+            }
             let again = !plan.facts.is_empty();
             for fact in std::mem::take(&mut plan.facts) {
                 self.record(fact);
@@ -76,6 +79,7 @@ impl State {
             let Some(stack) = self.executor.stack(key) else { continue };
             let wait = |scope: Scope| stack.client.not_before(scope);
             let QueueSeen {
+                look_not_before,
                 ask_not_before,
                 reserve_not_before,
                 mint_not_before,
@@ -83,6 +87,7 @@ impl State {
                 ..
             } = seen;
             for (not_before, scope) in [
+                (look_not_before, Scope::ShowJob),
                 (ask_not_before, Scope::BatchLoadJobStates),
                 (reserve_not_before, Scope::BatchReserve),
                 (mint_not_before, Scope::JobAcquisitionTokens),
@@ -207,6 +212,7 @@ impl State {
             }
             // A word that is said twice, after a crash, does less harm than one that is not said.
             action @ (Action::Ask { .. }
+            | Action::Look { .. }
             | Action::Mint { .. }
             | Action::Delete { .. }
             | Action::Notify { .. }) => {

@@ -14,10 +14,12 @@ use tokio::sync::{Notify, watch};
 
 use super::Error;
 use crate::clock::Clock;
+use crate::event_log::EventLog;
 use crate::executor::Executor;
 use crate::journal::{Batch, Closed, Journal, Kept, Opened};
 use crate::settings::Settings;
 use crate::sources::Pauses;
+use crate::sources::queue::OriginSender;
 
 pub(crate) struct State {
     pub clock: Clock,
@@ -26,6 +28,7 @@ pub(crate) struct State {
     pub seen: Observation,
     pub executor: Executor,
     pub journal: Journal,
+    pub event_log: Option<EventLog>,
     /// Something has changed that a round should look at.
     pub dirty: bool,
     pub fatal: Option<Error>,
@@ -40,6 +43,8 @@ pub(crate) struct State {
     pub(super) unwelcome: Option<(String, Timestamp)>,
     pub(super) paces: BTreeMap<QueueKey, Paces>,
     pub(super) live: BTreeMap<BackendName, watch::Sender<bool>>,
+    /// Where queues' sources hear of the origins of their jobs.
+    pub(super) origins: BTreeMap<QueueKey, OriginSender>,
     /// When a call to Buildkite last went through.
     pub(super) reached_at: Timestamp,
     pub(super) counts: Counters,
@@ -58,6 +63,7 @@ pub(super) struct Held {
 
 /// Pauses after failed calls of one queue, per kind of call.
 pub(super) struct Paces {
+    pub look: Pauses,
     pub ask: Pauses,
     pub reserve: Pauses,
     pub mint: Pauses,
@@ -69,7 +75,7 @@ impl Default for Paces {
         const fn pauses() -> Pauses {
             Pauses::new(Duration::from_millis(250), Duration::from_secs(5))
         }
-        Self { ask: pauses(), reserve: pauses(), mint: pauses(), finish: pauses() }
+        Self { look: pauses(), ask: pauses(), reserve: pauses(), mint: pauses(), finish: pauses() }
     }
 }
 
@@ -105,6 +111,7 @@ impl State {
             seen,
             executor,
             journal: opened.journal,
+            event_log: None,
             dirty: true,
             fatal: None,
             wake: None,
@@ -115,6 +122,7 @@ impl State {
             unwelcome: None,
             paces: queues.into_iter().map(|key| (key, Paces::default())).collect(),
             live: BTreeMap::new(),
+            origins: BTreeMap::new(),
             reached_at: now,
             counts: Counters::default(),
             ready: false,
@@ -138,6 +146,10 @@ impl State {
         self.seen.backends.insert(name.clone(), BackendSeen::default());
         self.live.insert(name.clone(), live);
         self.executor.add_backend(name, backend)
+    }
+
+    pub(super) fn add_queue(&mut self, queue: QueueKey, origins: OriginSender) {
+        self.origins.insert(queue, origins);
     }
 
     pub(super) fn policy(&self) -> Arc<Policy> {
@@ -170,6 +182,9 @@ impl State {
             }
             self.seen.answers.remove(&job);
             self.executor.vault().drop_job(job);
+        }
+        if let Some(log) = &mut self.event_log {
+            log.record(&event);
         }
         self.ledger.record(event.clone());
         self.unwritten.push(event);

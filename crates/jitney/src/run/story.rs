@@ -111,7 +111,8 @@ fn is_trouble(event: &Event) -> bool {
 
 fn is_usual(reason: &Reason) -> bool {
     match reason {
-        Reason::Reserving
+        Reason::LookingUp { words: None, .. }
+        | Reason::Reserving
         | Reason::Creating { .. }
         | Reason::Starting { .. }
         | Reason::AgentConnected { .. }
@@ -128,6 +129,7 @@ fn is_usual(reason: &Reason) -> bool {
         | Reason::CoolingDown { .. }
         | Reason::BackingOff { .. }
         | Reason::TwoInstallations { .. }
+        | Reason::LookingUp { words: Some(_), .. }
         | Reason::LeaseLapsing
         | Reason::Foreign { nearest: Some(_), .. } => false,
     }

@@ -1,14 +1,13 @@
 //! One backend's machines: listed when it says that something changed, now and then while machines
 //! live, and seldom otherwise. One listing at a time; a failed one is told and tried again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use backends::{Backend, Listing, Machine};
 use planner::{
-    BackendName, Bytes, Cpu, EndSeen, Failure, FailureClass, JobId, MachineName, MachineSeen,
-    Phase, QueueKey,
+    BackendName, Bytes, Cpu, EndSeen, Failure, FailureClass, JobId, MachineName, MachineSeen, Phase,
 };
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -24,6 +23,8 @@ const NOT_CLOSER: Duration = Duration::from_millis(50);
 /// How often to list where nothing is alive and nothing is said.
 const IDLE: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+type Seen = BTreeMap<(JobId, u32), Arc<MachineSeen>>;
 
 pub(crate) struct MachineSource {
     pub name: BackendName,
@@ -41,6 +42,7 @@ impl MachineSource {
     pub(crate) async fn run(mut self) {
         let backend = Arc::clone(&self.backend);
         let mut pauses = Pauses::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut last = BTreeMap::new();
         loop {
             let (started, started_at) = (Instant::now(), self.clock.now());
             // What changes while the listing is under way may not be in it.
@@ -56,7 +58,11 @@ impl MachineSource {
                 }
             };
             let listed = match listed {
-                Ok(Ok(listing)) => Ok(self.read(listing)),
+                Ok(Ok(listing)) => {
+                    let machines = self.read(listing, &last);
+                    last.clone_from(&machines.seen);
+                    Ok(machines)
+                }
                 Ok(Err(error)) => Err(failure(&error)),
                 Err(_) => Err(no_answer()),
             };
@@ -107,8 +113,9 @@ impl MachineSource {
         }
     }
 
-    fn read(&self, listing: Listing) -> Machines {
-        let mut seen = BTreeMap::new();
+    /// What has not changed since the last listing is the very same as in that one.
+    fn read(&self, listing: Listing, last: &Seen) -> Machines {
+        let (mut seen, mut texts) = (BTreeMap::new(), Texts::default());
         for machine in listing.machines {
             if machine.labels.mark != *self.mark {
                 tracing::warn!(
@@ -119,30 +126,47 @@ impl MachineSource {
                 );
                 continue;
             }
-            let machine = self.machine(machine);
-            seen.insert((machine.job, machine.attempt), Arc::new(machine));
+            let machine = machine_seen(machine, &mut texts);
+            let key = (machine.job, machine.attempt);
+            let known = last.get(&key).filter(|known| ***known == machine);
+            seen.insert(key, known.map_or_else(|| Arc::new(machine), Arc::clone));
         }
         Machines { seen, complete: listing.complete }
     }
+}
 
-    fn machine(&self, machine: Machine) -> MachineSeen {
-        let labels = machine.labels;
-        MachineSeen {
-            job: JobId(labels.job),
-            attempt: labels.attempt,
-            name: MachineName::new(&machine.name),
-            instance: labels.instance.into(),
-            queue: QueueKey::new(&labels.queue),
-            dispatch: labels.dispatch_id.into(),
-            cpu: Cpu::from_millis(labels.cpu_millis),
-            memory: Bytes::new(labels.memory_bytes),
-            phase: phase(machine.phase),
-            created_at: from_jiff(machine.created_at),
-            connected_at: machine.connected_at.map(from_jiff),
-            deadline_at: from_jiff(machine.deadline_at),
-            ended: machine.ended.map(|end| Arc::new(ended(end))),
-            note: machine.note.map(Into::into),
+/// Texts that many machines bear, each kept once.
+#[derive(Default)]
+struct Texts(HashSet<Arc<str>>);
+
+impl Texts {
+    fn of(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
         }
+        let new: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&new));
+        new
+    }
+}
+
+fn machine_seen(machine: Machine, texts: &mut Texts) -> MachineSeen {
+    let labels = machine.labels;
+    MachineSeen {
+        job: JobId(labels.job),
+        attempt: labels.attempt,
+        name: MachineName::new(&machine.name),
+        instance: texts.of(&labels.instance),
+        queue: texts.of(&labels.queue).into(),
+        dispatch: texts.of(&labels.dispatch_id),
+        cpu: Cpu::from_millis(labels.cpu_millis),
+        memory: Bytes::new(labels.memory_bytes),
+        phase: phase(machine.phase),
+        created_at: from_jiff(machine.created_at),
+        connected_at: machine.connected_at.map(from_jiff),
+        deadline_at: from_jiff(machine.deadline_at),
+        ended: machine.ended.map(|end| Arc::new(ended(end))),
+        note: machine.note.map(Into::into),
     }
 }
 

@@ -112,7 +112,7 @@ impl Registrar {
         let client = self.client.stack(&key);
         let issues_tokens = self.issues_tokens(&client).await?;
         tracing::info!(%queue, stack = key, "registered the queue's stack");
-        Ok(Stack { client, queue_key, issues_tokens })
+        Ok(Stack { client, queue_key: queue_key.into(), issues_tokens })
     }
 
     /// Asks for a token for a job that does not exist: a server that issues tokens says that it

@@ -12,6 +12,7 @@ mod kills;
 mod outages;
 mod parts;
 mod program;
+mod rehearsal;
 mod secrets;
 mod signals;
 mod start;

@@ -157,6 +157,29 @@ No machine: no backend of the queue makes one.
 }
 
 #[tokio::test]
+async fn a_plan_says_what_would_be_looked_up() {
+    let (folder, file) = small();
+    let forks = "\npolicies: [{ match: { fork: true }, largest: { cpu: 2 } }]\n";
+    let text = std::fs::read_to_string(&file).unwrap() + forks;
+    std::fs::write(&file, text).unwrap();
+    let plan = async |more: &[&str], code| {
+        let args = [&["plan", "--config", &file, "queue=jit", "cpu=4"], more].concat();
+        jitney(&args, folder.path()).await.expect(code).out
+    };
+    let open = plan(&[], 4).await;
+    assert!(open.contains("the policy on forks allows at most 2 vCPU"), "{open}");
+    assert!(open.contains("what holds if it matches policy 1; say with"), "{open}");
+    let json: serde_json::Value = serde_json::from_str(&plan(&["--json"], 4).await).unwrap();
+    assert_eq!(json["steps"][0]["doubtful"], serde_json::json!(["policies[0]"]));
+    for no_fork in ["--fork=false", "--pull-request=false"] {
+        let known = plan(&[no_fork], 0).await;
+        assert!(known.contains("4 vCPU") && !known.contains("look up"), "{known}");
+    }
+    assert!(!plan(&["--fork"], 4).await.contains("look up"));
+    assert!(plan(&["--author", "Kim"], 4).await.contains("look up"), "that says nothing of forks");
+}
+
+#[tokio::test]
 async fn a_plan_for_a_wrong_value_a_slip_and_no_tag() {
     let wrong =
         "No machine: memory=64GB!: \"GB!\" is not a unit of size. Write memory: 64G (or K, M, T)\n";

@@ -110,7 +110,6 @@ fn what_is_not_in_this_build_is_marked() {
     for path in [
         "tls",
         "buildkite.retry_lost",
-        "policies[1].match.fork",
         "policies[1].service_account",
         "limits.cost_per_hour",
         "limits.leak_bond",

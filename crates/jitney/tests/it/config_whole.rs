@@ -51,7 +51,6 @@ fn run_would_refuse_by_name() {
     let expected = [
         "tls: TLS of our own; put a proxy in front",
         "buildkite.retry_lost: retrying lost jobs",
-        "policies[1].match.fork: policies on a job's environment",
         "policies[1].service_account: service accounts by policy",
         "limits.cost_per_hour: limits on cost",
         "limits.leak_bond: limits on cost",
@@ -91,10 +90,6 @@ fn each_part_that_is_unbuilt_is_named() {
     );
     check_unbuilt("buildkite: { token: t, api_token: u }", "buildkite.api_token");
     check_unbuilt(
-        "policies: [{ match: { author: a, pull_request: true } }]",
-        "policies[0].match.pull_request policies[0].match.author",
-    );
-    check_unbuilt(
         "queues: { q: { backends: [here], limits: { cost_per_hour: 1 } } }",
         "queues.q.limits.cost_per_hour",
     );
@@ -113,8 +108,8 @@ fn the_policy_is_what_the_file_says() {
     assert_eq!(queue.tags["os"], "linux");
     assert!(queue.images.iter().any(|image| image.matches("ci-rust-1.95")));
     assert_eq!(policy.queues[&QueueKey::new("other-team")].share, 2);
-    // The rule on forks asks what this build does not know, and is refused by `run`.
-    assert_eq!(policy.rules.len(), 1);
+    assert_eq!(policy.rules.len(), 2);
+    assert_eq!(policy.rules[1].fork, Some(true));
     assert_eq!(policy.rules[0].backends, Some(vec![BackendName::new("vms")]));
     let here = &policy.backends[&BackendName::new("here")];
     assert_eq!(here.capacity.cpu, Some(Cpu::from_millis(8000)));

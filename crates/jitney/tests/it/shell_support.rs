@@ -11,6 +11,7 @@ use jitney::api::{Explained, Readiness, Snapshot};
 use jitney::assembly::{self, Place, Reins};
 use jitney::clock::{Clock, process_now};
 use jitney::config::{Config, process_environment};
+use jitney::event_log;
 use jitney::host::Host;
 use jitney::journal::Closed;
 use jitney::run::{self, Error};
@@ -44,6 +45,7 @@ pub(crate) struct World {
     pub(crate) token: String,
     pub(crate) listen: String,
     pub(crate) clock: Clock,
+    pub(crate) event_log: Option<event_log::Options>,
     /// Lives as long as jobs may check it out.
     pub(crate) repository: Option<Repository>,
 }
@@ -93,6 +95,7 @@ impl World {
             token: TOKEN.into(),
             listen: "127.0.0.1:0".into(),
             clock: Clock::of_process(),
+            event_log: None,
             repository: None,
         }
     }
@@ -144,7 +147,8 @@ impl World {
         let shutdown = CancellationToken::new();
         let (reload, reloads) = mpsc::channel(1);
         let reins = Reins { shutdown: shutdown.clone(), reloads };
-        let options = assembly::assemble(&self.config(), &self.place(), reins).await?;
+        let mut options = assembly::assemble(&self.config(), &self.place(), reins).await?;
+        options.event_log.clone_from(&self.event_log);
         let url = format!("http://{}", options.listener.local_addr().unwrap());
         let task = tokio::spawn(run::run(options));
         Ok(Program { url, http: self.http.clone(), shutdown, reload, task })

@@ -1,9 +1,11 @@
 //! The administrator's word on one job: what its queue and every policy that matches allow. The
 //! strictest wins, and whoever is refused learns whose word it was.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::offer::Misfit;
+use crate::origin::{Origin, OriginSeen};
 use crate::shape::{Word, shown_pair, spell_duration, spell_size};
 use crate::words::crop;
 use crate::{
@@ -11,14 +13,26 @@ use crate::{
     Spot,
 };
 
+use super::Subject;
 use super::tags::{Asked, invalid};
 
 pub(super) struct Law<'a> {
     pub(super) key: &'a QueueKey,
     queue: &'a QueuePolicy,
     policy: &'a Policy,
-    /// Indices of the policies that match.
+    /// Indices of the policies that match, or count as if they did.
     pub(super) matching: Vec<usize>,
+    /// Why nobody knows where the job's build comes from, once that is settled.
+    unknown: Option<Arc<str>>,
+    /// Indices of the policies of which nobody knows whether they match.
+    doubtful: Vec<usize>,
+}
+
+/// What a policy does of which nobody knows whether it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    Counts,
+    Passes,
 }
 
 /// Whose word it is.
@@ -35,20 +49,20 @@ enum Whose {
 impl<'a> Law<'a> {
     pub(super) fn new(
         policy: &'a Policy,
-        key: &'a QueueKey,
         queue: &'a QueuePolicy,
-        pipeline: &str,
-        branch: &str,
+        subject: &Subject<'a>,
+        doubt: Doubt,
     ) -> Self {
-        let matches =
-            |glob: &Option<Glob>, text: &str| glob.as_ref().is_none_or(|glob| glob.matches(text));
-        let matching = policy.rules.iter().enumerate().filter(|(_, rule)| {
-            matches(&rule.pipeline, pipeline)
-                && matches(&rule.branch, branch)
-                && matches(&rule.queue, key.as_str())
-        });
-        let matching = matching.map(|(index, _)| index).collect();
-        Self { key, queue, policy, matching }
+        let unsure = |matches: Option<bool>| matches.is_none();
+        let matching = which(policy, subject, |matches| matches.unwrap_or(doubt == Doubt::Counts));
+        Self {
+            key: subject.queue,
+            queue,
+            policy,
+            matching,
+            unknown: why_unknown(subject.origin),
+            doubtful: which(policy, subject, unsure),
+        }
     }
 
     pub(super) fn cpu(&self, asked: &Asked<'_>, default: Cpu) -> Result<Cpu, Invalid> {
@@ -234,8 +248,71 @@ impl<'a> Law<'a> {
         match whose {
             Whose::Queue | Whose::QueueTotal => format!("queue {}", self.key),
             Whose::Total => "this installation".to_string(),
-            Whose::Rule(index) | Whose::RuleTotal(index) => rule_name(&self.policy.rules[index]),
+            Whose::Rule(index) | Whose::RuleTotal(index) => {
+                let name = rule_name(&self.policy.rules[index]);
+                match self.unknown.as_ref().filter(|_| self.doubtful.contains(&index)) {
+                    None => name,
+                    Some(why) => {
+                        format!("{name} (which counts because its origin is unknown: {why})")
+                    }
+                }
+            }
         }
+    }
+}
+
+/// Indices of the policies of which nobody knows whether they match.
+pub(super) fn doubtful(policy: &Policy, subject: &Subject<'_>) -> Vec<usize> {
+    which(policy, subject, |matches| matches.is_none())
+}
+
+fn which(
+    policy: &Policy,
+    subject: &Subject<'_>,
+    wanted: impl Fn(Option<bool>) -> bool,
+) -> Vec<usize> {
+    let rules = policy.rules.iter().enumerate();
+    rules.filter(|(_, rule)| wanted(matches(rule, subject))).map(|(index, _)| index).collect()
+}
+
+/// Whether the rule matches; none where that depends on what nobody has told.
+fn matches(rule: &Rule, subject: &Subject<'_>) -> Option<bool> {
+    let fits =
+        |glob: &Option<Glob>, text: &str| glob.as_ref().is_none_or(|glob| glob.matches(text));
+    if !fits(&rule.pipeline, subject.pipeline)
+        || !fits(&rule.branch, subject.branch)
+        || !fits(&rule.queue, subject.queue.as_str())
+    {
+        return Some(false);
+    }
+    let nothing = Origin::default();
+    let origin = match subject.origin {
+        OriginSeen::Known(origin) => origin,
+        OriginSeen::Unknown { .. } | OriginSeen::Denied { .. } => &nothing,
+    };
+    let same = |wanted: Option<bool>, is: Option<bool>| match wanted {
+        None => Some(true),
+        Some(wanted) => is.map(|is| is == wanted),
+    };
+    let author = match &rule.author {
+        None => Some(true),
+        Some(_) if origin.authors.is_empty() => None,
+        Some(glob) => Some(origin.authors.iter().any(|author| glob.matches(author))),
+    };
+    let asked =
+        [same(rule.pull_request, origin.pull_request), same(rule.fork, origin.fork), author];
+    if asked.contains(&Some(false)) {
+        return Some(false);
+    }
+    (!asked.contains(&None)).then_some(true)
+}
+
+/// Why a job's origin is not known and will not be; none while that is not settled.
+pub(super) fn why_unknown(origin: &OriginSeen) -> Option<Arc<str>> {
+    match origin {
+        OriginSeen::Unknown { .. } => None,
+        OriginSeen::Known(_) => Some("its environment does not say".into()),
+        OriginSeen::Denied { words } => Some(crop(words, 200).into()),
     }
 }
 
@@ -269,10 +346,16 @@ fn show_size(bytes: Bytes) -> (String, String) {
 /// `the policy on pipeline deploy-*, branch main`: by its match, for it has no name.
 fn rule_name(rule: &Rule) -> String {
     let parts = [("pipeline", &rule.pipeline), ("branch", &rule.branch), ("queue", &rule.queue)];
-    let parts: Vec<String> = parts
+    let globs = parts
         .into_iter()
-        .filter_map(|(what, glob)| glob.as_ref().map(|glob| format!("{what} {}", glob.as_str())))
-        .collect();
+        .filter_map(|(what, glob)| glob.as_ref().map(|glob| format!("{what} {}", glob.as_str())));
+    let origins = [
+        rule.pull_request.map(|yes| if yes { "pull requests" } else { "no pull requests" }),
+        rule.fork.map(|yes| if yes { "forks" } else { "no forks" }),
+    ];
+    let author = rule.author.as_ref().map(|glob| format!("author {}", glob.as_str()));
+    let origins = origins.into_iter().flatten().map(str::to_string);
+    let parts: Vec<String> = globs.chain(origins).chain(author).collect();
     match parts.is_empty() {
         true => "the policy on all jobs".into(),
         false => format!("the policy on {}", parts.join(", ")),

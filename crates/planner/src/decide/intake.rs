@@ -8,9 +8,13 @@ use std::sync::Arc;
 
 use super::Round;
 use crate::{
-    Attempt, Candidate, Doom, Event, Foreign, JobId, JobRow, QueueKey, QueuePolicy, QueueSeen,
-    Reason, Request, Scope, Told, Verdict,
+    Action, Attempt, Candidate, Doom, Event, Foreign, JobId, JobRow, OriginSeen, QueueKey,
+    QueuePolicy, QueueSeen, Reason, Request, Scope, Told, Verdict,
 };
+
+/// So many jobs of a queue are looked at at once: enough for a thousand a second, and no more
+/// environments in memory than that.
+const LOOKS_MOST: u32 = 32;
 
 /// One queue's waiting jobs in their order, and how far the round has come.
 struct Line<'a> {
@@ -18,6 +22,8 @@ struct Line<'a> {
     policy: &'a QueuePolicy,
     waiting: Vec<&'a Candidate>,
     next: usize,
+    /// How many more may be looked at.
+    looks: u32,
     /// What keeps every job of the queue, if something does.
     standstill: Option<Reason>,
 }
@@ -42,6 +48,12 @@ impl<'a> Round<'a> {
             let ahead = u32::try_from(line.next).unwrap_or(u32::MAX);
             line.next += 1;
             let (key, standstill) = (line.key, line.standstill.clone());
+            let undecided = matches!(candidate.verdict, Verdict::Undecided { .. });
+            let may_look = standstill.is_none() && line.looks > 0;
+            line.looks = line.looks.saturating_sub(u32::from(undecided));
+            if undecided && may_look {
+                self.look(key, candidate.row.id);
+            }
             self.consider(key, candidate, standstill, ahead);
         }
     }
@@ -58,7 +70,9 @@ impl<'a> Round<'a> {
                 continue;
             }
             match &candidate.verdict {
-                Verdict::Ours(_) | Verdict::Invalid(_) => waiting.push(&**candidate),
+                Verdict::Ours(_) | Verdict::Invalid(_) | Verdict::Undecided { .. } => {
+                    waiting.push(&**candidate);
+                }
                 Verdict::Foreign(foreign) => self.foreign(&candidate.row, foreign),
             }
         }
@@ -67,7 +81,7 @@ impl<'a> Round<'a> {
             (Reverse(row.priority), row.scheduled_at, row.id)
         });
         let standstill = self.standstill(key).or_else(|| self.no_intake(seen));
-        Line { key, policy, waiting, next: 0, standstill }
+        Line { key, policy, waiting, next: 0, looks: LOOKS_MOST, standstill }
     }
 
     /// Whether the row says something that the ledger does not say better.
@@ -140,11 +154,33 @@ impl<'a> Round<'a> {
                 let doom = Doom::Invalid { invalid: invalid.clone() };
                 return self.take_on(key, row, None, Some(doom));
             }
+            (Verdict::Undecided { policies }, None) => {
+                let words = match self.origin(key, row.id) {
+                    Some(OriginSeen::Unknown { words, .. }) => words.clone(),
+                    Some(OriginSeen::Known(_) | OriginSeen::Denied { .. }) | None => None,
+                };
+                Reason::LookingUp { policies: policies.clone(), words }
+            }
             (Verdict::Foreign(_), None) => return,
         };
         let told = self.told(row.id);
         self.tell_hold(row.id, key, &told, &reason, Some(ahead));
         self.hold(row.id, key, reason, Some(ahead));
+    }
+
+    /// Asks where the job's build comes from, unless that is known and its verdict about to follow.
+    fn look(&mut self, key: &QueueKey, job: JobId) {
+        if self.origin(key, job).is_some_and(OriginSeen::is_settled) {
+            return;
+        }
+        let not_before = self.queue(key).map(|seen| seen.look_not_before);
+        if not_before.is_none_or(|at| self.due(at)) {
+            self.step(Vec::new(), Action::Look { queue: key.clone(), job });
+        }
+    }
+
+    fn origin(&self, key: &QueueKey, job: JobId) -> Option<&'a OriginSeen> {
+        self.queue(key)?.origins.get(&job)
     }
 
     fn take_on(

@@ -20,6 +20,7 @@ const FINISH_AGAIN_MOST: Duration = Duration::from_secs(30);
 
 impl Round<'_> {
     pub(super) fn next(&mut self, entry: &Entry) {
+        self.tell_assumed(entry);
         if entry.ended.is_some() {
             return self.part(entry, "the job has ended and nothing of it is left");
         }

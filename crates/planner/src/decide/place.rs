@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::Round;
 use super::usage::{Amount, Usage};
 use crate::{
-    BackendName, BackendPolicy, BackendSeen, Failure, Ledger, Limits, Observation, Offer, Policy,
-    QueueKey, Reason, Request, Scope, Timestamp,
+    BackendName, BackendPolicy, BackendSeen, Failure, Ledger, Limits, MachineSeen, Observation,
+    Offer, Policy, QueueKey, Reason, Request, Scope, Timestamp,
 };
 
 /// How long a backend that is not listed any more is still trusted with new machines.
@@ -71,6 +71,12 @@ impl<'a> Room<'a> {
         let amount = offer_amount(offer);
         charge(&mut self.usage, queue, &offer.backend, amount);
         charge_rules(&mut self.usage, policy, &request.policies, amount);
+    }
+
+    /// Counts a machine that this round finds: the ledger has it from the next round on.
+    pub(super) fn found(&mut self, backend: &BackendName, machine: &MachineSeen) {
+        let amount = Amount::machine(machine.cpu, machine.memory, 0);
+        charge(&mut self.usage, &machine.queue, backend, amount);
     }
 
     /// Uses up one create of a backend's budget; false where none is left. A repeated create is

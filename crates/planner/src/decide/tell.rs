@@ -27,6 +27,14 @@ impl Round<'_> {
         }
     }
 
+    /// Tells of policies that count though nobody knows whether they match, before the machine comes.
+    pub(super) fn tell_assumed(&mut self, entry: &Entry) {
+        let why = entry.request.as_ref().and_then(|request| request.assumed.clone());
+        if let (Some(why), None, true) = (why, entry.acquired_at, entry.lease.is_some()) {
+            self.tell(entry.job, &entry.queue, &entry.told, Notice::Assumed { why });
+        }
+    }
+
     /// Tells of a machine that ended under its job, where the job's own log cannot say why.
     pub(super) fn tell_cut_short(&mut self, entry: &Entry, attempt: &Attempt) {
         let (Some(end), Some(seen_at)) = (&attempt.ended, attempt.end_seen_at) else { return };
@@ -68,6 +76,7 @@ impl Round<'_> {
             Notice::Made { attempt, .. } => return told.made < *attempt,
             Notice::Retrying { attempt, .. } => return told.retried < *attempt,
             Notice::CutShort { attempt, .. } => return told.cut_short < *attempt,
+            Notice::Assumed { .. } => return !told.assumed,
             Notice::Waiting { .. } => {}
         }
         let Some((last, at)) = &told.last else { return true };
@@ -105,11 +114,13 @@ fn worth_telling(reason: &Reason) -> bool {
         | Reason::BackendUnreachable { .. }
         | Reason::CoolingDown { .. }
         | Reason::TwoInstallations { .. }
+        | Reason::LookingUp { words: Some(_), .. }
         | Reason::Foreign { nearest: Some(_), .. }
         | Reason::Starting { note: Some(_), .. } => true,
         Reason::CreateRate { .. }
         | Reason::BuildkiteUnreachable
         | Reason::BackingOff { .. }
+        | Reason::LookingUp { words: None, .. }
         | Reason::Reserving
         | Reason::Creating { .. }
         | Reason::Starting { note: None, .. }
@@ -133,6 +144,7 @@ fn same_story(before: &Reason, now: &Reason) -> bool {
             Reason::BackendUnreachable { backend: now, .. },
         ) => before == now,
         (Reason::Limit { scope: before, .. }, Reason::Limit { scope: now, .. }) => before == now,
+        (Reason::LookingUp { .. }, Reason::LookingUp { .. }) => true,
         (before, now) => before == now,
     }
 }

@@ -13,7 +13,10 @@ impl Event {
     fn story(&self) -> Option<(Timestamp, String)> {
         Some(match self {
             Self::Taken { at, request: Some(request), .. } => {
-                (*at, format!("seen and taken on: it asks for {}", request.shape))
+                let assumed = request.assumed.as_ref().map_or_else(String::new, |why| {
+                    format!("; policies that may match it count as if they did: {why}")
+                });
+                (*at, format!("seen and taken on: it asks for {}{assumed}", request.shape))
             }
             Self::Taken { at, doom: Some(doom), .. } => {
                 (*at, format!("seen and taken on, to be failed: {}", doom.sentence()))

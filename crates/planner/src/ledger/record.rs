@@ -196,6 +196,7 @@ impl Ledger {
             Notice::Made { attempt, .. } => told.made = told.made.max(*attempt),
             Notice::Retrying { attempt, .. } => told.retried = told.retried.max(*attempt),
             Notice::CutShort { attempt, .. } => told.cut_short = told.cut_short.max(*attempt),
+            Notice::Assumed { .. } => told.assumed = true,
             Notice::Waiting { .. } => {}
         }
         told.last = Some((notice, at));
@@ -300,6 +301,8 @@ impl Entry {
             attempt.memory = offer.memory;
             attempt.offer = Some(offer);
             attempt.dispatch = dispatch;
+            // Most jobs have one attempt: no room for four is made.
+            self.attempts.reserve_exact(1);
             self.attempts.push(attempt);
         }
         if let Some(attempt) = self.attempts.iter_mut().find(|known| known.number == number) {

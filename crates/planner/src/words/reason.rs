@@ -22,6 +22,7 @@ impl Reason {
             Self::CoolingDown { .. } => "cooling_down",
             Self::BackingOff { .. } => "backing_off",
             Self::TwoInstallations { .. } => "two_installations",
+            Self::LookingUp { .. } => "looking_up",
             Self::Reserving => "reserving",
             Self::Creating { .. } => "creating",
             Self::Starting { .. } => "starting",
@@ -76,6 +77,7 @@ impl Reason {
                 "Another Jitney with the same name is at work (instance {instance}); the operator \
                  has to stop it or rename one of the two"
             ),
+            Self::LookingUp { policies, words } => looking_up(policies, words.as_deref()),
             Self::Reserving => "Being reserved in Buildkite".into(),
             Self::Creating { backend } => {
                 format!("A machine is asked for on {backend}; the answer is not there yet")
@@ -119,6 +121,7 @@ impl Reason {
             | Self::CoolingDown { .. }
             | Self::TwoInstallations { .. } => true,
             Self::BackingOff { .. }
+            | Self::LookingUp { .. }
             | Self::Reserving
             | Self::Creating { .. }
             | Self::Starting { .. }
@@ -146,6 +149,7 @@ impl Notice {
         match self {
             Self::Waiting { .. } => "waiting",
             Self::Made { .. } => "made",
+            Self::Assumed { .. } => "assumed",
             Self::Retrying { .. } => "retrying",
             Self::CutShort { .. } => "cut_short",
         }
@@ -169,6 +173,11 @@ impl Notice {
                     "Machine {name}{machine} is made on {backend}{attempt}; its agent is starting"
                 ))
             }
+            Self::Assumed { why } => line(&format!(
+                "Where its build comes from is not known, so that policies on it count as if they \
+                 matched: {}",
+                open_ended(why)
+            )),
             Self::Retrying { attempt, of, failure } => line(&format!(
                 "Attempt {attempt} of {of} came to nothing, another machine is made: {failure}"
             )),
@@ -204,6 +213,22 @@ fn placed(reason: &Reason, ahead: Option<u32>, now: Timestamp) -> String {
         Some(jobs) => format!(" ({jobs} jobs before it)"),
     };
     super::crop(&reason.text(now), super::LINE - place.len()) + &place
+}
+
+/// Policies are counted from one, as the configuration is read.
+fn looking_up(policies: &[usize], failed: Option<&str>) -> String {
+    let numbers: Vec<String> =
+        policies.iter().map(|index| index.saturating_add(1).to_string()).collect();
+    let asks = match numbers.as_slice() {
+        [] => "A policy asks".into(),
+        [only] => format!("Policy {only} asks"),
+        [first @ .., last] => format!("Policies {} and {last} ask", first.join(", ")),
+    };
+    let so_far = match failed {
+        None => "Buildkite is asked".into(),
+        Some(words) => format!("Buildkite has not told yet: {}", open_ended(words)),
+    };
+    format!("{asks} where its build comes from, and {so_far}")
 }
 
 /// A limit by its name in the configuration, as people say it.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{
-    Arch, BackendKind, BackendName, BackendPolicy, Bytes, Cpu, Foreign, Glob, Invalid, JobId,
-    JobRow, Limits, Margins, Policy, QueueKey, QueuePolicy, Rule, Shapes, Spot, Timestamp,
-    UnknownTags, Verdict, assess,
+    Arch, BackendKind, BackendName, BackendPolicy, Bytes, Cpu, Explained, Foreign, Glob, Invalid,
+    JobId, JobRow, Limits, Margins, OriginSeen, Policy, QueueKey, QueuePolicy, Rule, Shapes, Spot,
+    Subject, Timestamp, UnknownTags, Verdict, assess, explain_offers,
 };
 use proptest::prelude::*;
 
@@ -124,7 +124,15 @@ pub(crate) fn show(verdict: &Verdict) -> String {
         }
         Verdict::Foreign(Foreign::OtherValue { tag, ours }) => format!("foreign {tag}, not {ours}"),
         Verdict::Foreign(Foreign::OtherQueue { queue }) => format!("foreign queue {queue}"),
+        Verdict::Undecided { policies } => format!("undecided by {policies:?}"),
     }
+}
+
+/// What is said about tags of a job of queue `jit`, on the main branch of `pipeline`.
+pub(crate) fn explained(rules: &[String], pipeline: &str, policy: &Policy) -> Explained {
+    let (queue, origin) = (QueueKey::new("jit"), OriginSeen::default());
+    let subject = Subject { queue: &queue, pipeline, branch: "main", origin: &origin };
+    explain_offers(rules, &subject, policy)
 }
 
 pub(crate) fn check(policy: &Policy, cases: &[(&str, &str)]) {
@@ -202,7 +210,9 @@ fn a_policy_counts_the_jobs_that_it_matches() {
     let policy = policy();
     let matching = |pipeline, branch| match assess(&row("", pipeline, branch), &policy) {
         Verdict::Ours(request) => request.policies.clone(),
-        other @ (Verdict::Invalid(_) | Verdict::Foreign(_)) => panic!("{other:?}"),
+        other @ (Verdict::Invalid(_) | Verdict::Foreign(_) | Verdict::Undecided { .. }) => {
+            panic!("{other:?}")
+        }
     };
     assert_eq!(matching("web", "main"), Vec::<usize>::new());
     assert_eq!(matching("deploy-web", "feature"), Vec::<usize>::new());
@@ -273,6 +283,7 @@ proptest! {
             Verdict::Invalid(Invalid::UnknownTag { .. }) => prop_assert!(fail),
             Verdict::Foreign(Foreign::UnknownTag { .. } | Foreign::OtherValue { .. }) => prop_assert!(!fail),
             Verdict::Foreign(Foreign::OtherQueue { queue }) => prop_assert_ne!(queue, "jit"),
+            Verdict::Undecided { .. } => prop_assert!(false, "no rule asks"),
         }
     }
 }

@@ -1,11 +1,8 @@
 //! Where a shape could be made, and what each backend says against it.
 
-use planner::{
-    Arch, BackendKind, Bytes, Cpu, Explained, Glob, QueueKey, Shapes, Verdict, assess,
-    explain_offers,
-};
+use planner::{Arch, BackendKind, Bytes, Cpu, Explained, Glob, Shapes, Verdict, assess};
 
-use crate::assess::{check, edit, row};
+use crate::assess::{check, edit, explained, row};
 
 #[test]
 fn a_small_host_still_takes_a_job_that_says_nothing() {
@@ -142,8 +139,8 @@ fn a_plan_hears_every_backend() {
     vms.kind = BackendKind::Gce;
     policy.backends.insert("vms".into(), vms);
     let rules = ["cpu=16".to_string()];
-    let Explained { shape, offers, exclusions, policies, tags } =
-        explain_offers(&rules, &QueueKey::new("jit"), "web", "main", &policy);
+    let Explained { shape, offers, exclusions, policies, doubtful, tags } =
+        explained(&rules, "web", &policy);
     assert_eq!(shape.unwrap().to_string(), "16 vCPU, 4 GiB");
     let offers: Vec<_> =
         offers.iter().map(|offer| (offer.backend.as_str(), &*offer.machine_type)).collect();
@@ -157,9 +154,10 @@ fn a_plan_hears_every_backend() {
             "gone: gone is not configured.",
         ]
     );
+    assert_eq!(doubtful, policies);
     assert_eq!((policies, tags), (vec![], vec!["queue=jit".to_string(), "os=linux".to_string()]));
 
-    let denied = explain_offers(&[], &"jit".into(), "deploy-x", "main", &policy);
+    let denied = explained(&[], "deploy-x", &policy);
     let said: Vec<&str> = denied.exclusions.iter().map(|(_, why)| why.as_str()).collect();
     assert_eq!(
         said[1],
@@ -177,6 +175,8 @@ fn offers_keep_the_queues_order_at_equal_price() {
                 request.offers.iter().map(|offer| offer.backend.as_str()).collect();
             assert_eq!(order, ["theirs", "here"]);
         }
-        other @ (Verdict::Invalid(_) | Verdict::Foreign(_)) => panic!("{other:?}"),
+        other @ (Verdict::Invalid(_) | Verdict::Foreign(_) | Verdict::Undecided { .. }) => {
+            panic!("{other:?}")
+        }
     }
 }

@@ -2,18 +2,15 @@
 
 use std::time::Duration;
 
-use planner::{
-    Bytes, Cpu, Glob, Limits, Policy, Refusal, Rule, Shapes, Spot, assess, check_tag,
-    explain_offers,
-};
+use planner::{Bytes, Cpu, Glob, Limits, Policy, Refusal, Rule, Shapes, Spot, assess, check_tag};
 
-use crate::assess::{check, edit, policy, row, show, words};
+use crate::assess::{check, edit, explained, policy, row, show, words};
 
 /// The shape, or what is said against the tags.
 fn shapes(policy: &Policy, cases: &[(&str, &str)]) {
     for (tags, expected) in cases {
         let rules: Vec<String> = tags.split_whitespace().map(str::to_string).collect();
-        let got = match explain_offers(&rules, &"jit".into(), "web", "main", policy).shape {
+        let got = match explained(&rules, "web", policy).shape {
             Ok(shape) => shape.to_string(),
             Err(refusal) => format!("{refusal:?}"),
         };
@@ -149,7 +146,7 @@ fn defaults_fill_the_rest_and_are_cut_to_what_is_allowed() {
         queue.defaults = Shapes::default();
         queue.largest = Shapes::default();
     });
-    let explained = explain_offers(&[], &"jit".into(), "web", "main", &bare);
+    let explained = explained(&[], "web", &bare);
     let shape = explained.shape.unwrap();
     assert_eq!(shape.to_string(), "1 vCPU, 2 GiB", "what a job gets where nobody says anything");
     assert_eq!(shape.time, Duration::from_secs(6 * 3600));
@@ -277,7 +274,7 @@ fn never_outweighs_require_between_administrators() {
     ] {
         let mut policy = edit(|policy| policy.spot = queue);
         policy.rules = vec![Rule { spot: Some(rule), ..Rule::default() }];
-        let shape = explain_offers(&[], &"jit".into(), "web", "main", &policy).shape.unwrap();
+        let shape = explained(&[], "web", &policy).shape.unwrap();
         assert_eq!(shape.spot, expected, "queue {queue}, policy {rule}");
     }
 }
@@ -312,7 +309,7 @@ fn spot_is_the_administrators_word_first() {
         for job in all {
             let policy = edit(|policy| policy.spot = queue);
             let rules = [format!("spot={job}")];
-            let got = match explain_offers(&rules, &"jit".into(), "web", "main", &policy).shape {
+            let got = match explained(&rules, "web", &policy).shape {
                 Ok(shape) => shape.spot.to_string(),
                 Err(Refusal::Invalid(_)) => "invalid".into(),
                 Err(Refusal::Foreign(foreign)) => panic!("{foreign:?}"),

@@ -2,7 +2,10 @@
 //! much more than eight times as much. The figure in milliseconds is what `cargo run --release -p
 //! planner --example round` measures.
 
-use planner::{Event, JobId, Ledger, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
+
+use planner::{Event, JobId, Ledger, MachineSeen, Recorder, Timestamp};
 use uuid::Uuid;
 
 use crate::crowd::{Crowd, on_processor};
@@ -28,8 +31,36 @@ fn a_round_over_new_jobs_grows_with_their_number_only() {
     check_growth(&Crowd::at_the_door(500), &Crowd::at_the_door(4000));
 }
 
+/// Whoever writes rounds down is as quick as whoever decides them, also where all was seen anew.
+#[test]
+fn writing_a_round_down_costs_less_than_deciding_it() {
+    const ROUNDS: u32 = 40;
+    let mut crowd = Crowd::at_work(2000);
+    crowd.settle();
+    let mut later = crowd.seen.clone();
+    for answer in later.answers.values_mut() {
+        answer.asked_at = answer.asked_at.plus(Duration::from_secs(1));
+    }
+    for backend in later.backends.values_mut() {
+        let again = |seen: &mut Arc<MachineSeen>| *seen = Arc::new(MachineSeen::clone(seen));
+        backend.machines.values_mut().for_each(again);
+    }
+    let (plan, policy) = (crowd.round(), Arc::new(crowd.policy.clone()));
+    let mut recorder = Recorder::new("test");
+    recorder.decided(&crowd.ledger, &crowd.seen, &policy, crowd.now, &plan);
+    let before = on_processor();
+    for round in 0..ROUNDS {
+        let seen = if round % 2 == 0 { &later } else { &crowd.seen };
+        recorder.decided(&crowd.ledger, seen, &policy, crowd.now, &plan);
+        recorder.take();
+    }
+    let (written, decided) = ((on_processor() - before) / ROUNDS, crowd.cost(ROUNDS));
+    println!("decided in {decided:?}, written down in {written:?}");
+    assert!(written < decided, "decided in {decided:?}, written down in {written:?}");
+}
+
 /// Lets go of so many jobs in one minute, so many times.
-fn forget(jobs: u64, times: u32) -> std::time::Duration {
+fn forget(jobs: u64, times: u32) -> Duration {
     let before = on_processor();
     for _ in 0..times {
         let mut ledger = Ledger::default();

@@ -209,7 +209,7 @@ fn request(number: u32) -> Arc<Request> {
     };
     let mut offers = vec![offer("pods", ""), offer("vms", "zone-a"), offer("vms", "zone-b")];
     offers.rotate_left(usize::try_from(number % 2).expect("small"));
-    Arc::new(Request { shape, offers, policies: Vec::new(), tags: Vec::new() })
+    Arc::new(Request { shape, offers, policies: Vec::new(), tags: Vec::new(), assumed: None })
 }
 
 fn machine(

@@ -1,6 +1,7 @@
 //! Examples of single rounds: a scene in, the plan as text out. What must hold always is the
 //! simulation's business; these are the preferences.
 
+mod origin;
 mod render;
 mod scene;
 
@@ -291,6 +292,12 @@ fn a_stray_is_adopted() {
     check(&Scene::new().stray(7, 2, "us"), "fact 7/2 adopted");
     // Made by an installation of the same name before we began: ours from now on.
     check(&Scene::new().stray(7, 2, "them"), "fact 7/2 adopted");
+}
+
+#[test]
+fn a_stray_counts_in_limits_in_the_round_that_finds_it() {
+    let scene = Scene::new().limit_machines(1).visible(job(1));
+    check(&scene.stray(7, 2, "us"), "fact 7/2 adopted; 1 waits: limit all machines, 0 ahead, told");
 }
 
 #[test]

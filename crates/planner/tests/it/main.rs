@@ -3,11 +3,13 @@
 mod assess;
 mod assess_globs;
 mod assess_offers;
+mod assess_origin;
 mod assess_shapes;
 mod assess_units;
 mod cost;
 mod crowd;
 mod decide;
+mod event_log;
 mod simulation;
 mod words;
 mod words_doom;

@@ -109,6 +109,16 @@ fn reasons_of_trouble() -> Vec<Row> {
 /// Reasons of a job that is on its way, or not ours.
 fn reasons_under_way() -> Vec<Row> {
     vec![
+        (
+            Reason::LookingUp { policies: vec![1], words: None },
+            "looking_up",
+            "Policy 2 asks where its build comes from, and Buildkite is asked",
+        ),
+        (
+            Reason::LookingUp { policies: vec![0, 1, 3], words: Some("502.".into()) },
+            "looking_up",
+            "Policies 1, 2 and 4 ask where its build comes from, and Buildkite has not told yet: 502",
+        ),
         (Reason::Reserving, "reserving", "Being reserved in Buildkite"),
         (
             Reason::Creating { backend: here() },
@@ -249,6 +259,11 @@ fn notices() {
             made("", 2),
             "made",
             "Machine jitney-7-1 is made on here, attempt 2; its agent is starting",
+        ),
+        (
+            Notice::Assumed { why: "403.".into() },
+            "assumed",
+            "Where its build comes from is not known, so that policies on it count as if they matched: 403",
         ),
         (
             retrying,

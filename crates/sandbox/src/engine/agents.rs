@@ -34,6 +34,8 @@ pub struct Agent {
     pub last_seen: Timestamp,
     /// What it runs now.
     pub job: Option<Uuid>,
+    /// Somebody wants it to leave.
+    pub stop_asked: bool,
     #[serde(skip)]
     pub(super) queue: usize,
     #[serde(skip)]
@@ -116,6 +118,7 @@ impl Engine {
                 registered_at: now,
                 last_seen: now,
                 job: None,
+                stop_asked: false,
                 queue,
                 cluster,
                 bound,

@@ -1,28 +1,26 @@
-//! Builds: how one is made of steps, and how a running job adds more of them.
-//! Which steps may go on is decided in `settle`.
+//! Builds: what one holds, and how it is created. How steps come into it is in `insert`, which of
+//! them may go on in `settle`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::job::{Actor, EventKind, Job, JobPlace, State};
+use super::form::BlockedState;
+use super::insert::{Insertion, check_room};
+use super::job::State;
 use super::records::Annotation;
-use super::steps::{Command, Dependency, NewStep, StepKind};
-use super::timers::Due;
+use super::steps::{Dependency, NewStep, StepKind};
 use super::{Engine, Refusal};
-
-/// Of one build; Buildkite itself allows fewer.
-const MAX_STEPS: usize = 100_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BuildState {
     Scheduled,
     Running,
-    /// Nothing runs, and a block step waits for a person.
+    /// Nothing runs, and a block or input step waits for a person.
     Blocked,
     Passed,
     Failed,
@@ -42,7 +40,7 @@ impl BuildState {
 pub enum StepState {
     /// Behind a wait, a block or a dependency.
     Waiting,
-    /// A block step that waits for a person.
+    /// A block or input step that waits for a person.
     Blocked,
     /// Its job has been let go and has not ended.
     Started,
@@ -52,6 +50,44 @@ pub enum StepState {
     Canceled,
     /// Depends on something that will never be.
     Broken,
+    /// Is no part of this build, as its `omitted` says; who depends on it does not wait.
+    Omitted,
+}
+
+/// Why a step is no part of its build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Omitted {
+    /// By `skip`, with its reason, which may be empty.
+    Skip {
+        reason: String,
+    },
+    If {
+        condition: String,
+    },
+    Branches {
+        patterns: String,
+    },
+}
+
+impl Omitted {
+    /// What becomes of its jobs: what the build itself rules out is broken.
+    pub(super) const fn job_state(&self) -> State {
+        match self {
+            Self::Skip { .. } => State::Skipped,
+            Self::If { .. } | Self::Branches { .. } => State::Broken,
+        }
+    }
+}
+
+impl fmt::Display for Omitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Skip { reason } if reason.is_empty() => f.write_str("skipped"),
+            Self::Skip { reason } => write!(f, "skipped: {reason}"),
+            Self::If { condition } => write!(f, "not true of this build: {condition}"),
+            Self::Branches { patterns } => write!(f, "only for the branches {patterns}"),
+        }
+    }
 }
 
 /// What a build is made of. `Default` leaves names empty: set at least the pipeline.
@@ -64,7 +100,26 @@ pub struct NewBuild {
     /// By name; the first cluster if it is left out.
     pub cluster: Option<String>,
     pub env: BTreeMap<String, String>,
+    pub pull_request: Option<PullRequest>,
+    pub author: Option<Author>,
     pub steps: Vec<NewStep>,
+}
+
+/// What a build is of, where it is of a pull request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullRequest {
+    pub id: u64,
+    /// The repository that it comes from: another than the pipeline's for a fork.
+    pub repository: String,
+}
+
+/// Who wrote the commit.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Author {
+    pub name: String,
+    #[serde(default)]
+    pub email: String,
 }
 
 #[derive(Clone, Debug)]
@@ -79,8 +134,12 @@ pub struct Build {
     pub commit: String,
     pub message: String,
     pub env: BTreeMap<String, String>,
+    pub pull_request: Option<PullRequest>,
+    pub author: Option<Author>,
     pub state: BuildState,
     pub steps: Vec<Step>,
+    /// Each with its steps side by side among `steps`.
+    pub groups: Vec<Group>,
     pub meta_data: BTreeMap<String, String>,
     pub annotations: Vec<Annotation>,
     pub artifacts: Vec<Uuid>,
@@ -89,6 +148,8 @@ pub struct Build {
     pub finished_at: Option<Timestamp>,
     pub(super) cancel_asked: bool,
     pub(super) keys: BTreeMap<String, Vec<usize>>,
+    /// Jobs that have not yet joined the line of their concurrency group.
+    pub(super) out_of_line: Vec<Uuid>,
     /// How many steps are in each state that `settle` asks for.
     pub(super) waiting: usize,
     pub(super) blocked: usize,
@@ -105,8 +166,21 @@ pub struct Step {
     pub depends_on: Option<Vec<Dependency>>,
     pub allow_dependency_failure: bool,
     pub state: StepState,
-    /// One job, and after it one for each retry; none for waits and blocks.
+    /// Index in the build's list of groups.
+    pub group: Option<usize>,
+    /// Why its state is `Omitted`.
+    pub omitted: Option<Omitted>,
+    /// One job, and after it one for each retry; none for waits, blocks and inputs.
     pub jobs: Vec<Uuid>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub id: Uuid,
+    pub key: Option<String>,
+    pub label: String,
+    pub depends_on: Option<Vec<Dependency>>,
+    pub allow_dependency_failure: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -115,7 +189,23 @@ pub(super) struct Pipeline {
     builds: u64,
 }
 
+impl Step {
+    /// Whether a person has still to answer it.
+    pub(super) fn waits_for_a_person(&self) -> bool {
+        self.kind.form().is_some() && matches!(self.state, StepState::Waiting | StepState::Blocked)
+    }
+}
+
 impl Build {
+    /// What the build counts as to others while it is blocked: as the first step says that asks a
+    /// person.
+    #[must_use]
+    pub fn blocked_state(&self) -> Option<BlockedState> {
+        let blocked = self.steps.iter().find(|step| step.state == StepState::Blocked);
+        let form = blocked.filter(|_| self.state == BuildState::Blocked)?.kind.form()?;
+        Some(form.blocked_state)
+    }
+
     /// Every job, in the order of the steps, retries after what they retry.
     pub fn jobs(&self) -> impl Iterator<Item = Uuid> {
         self.steps.iter().flat_map(|step| step.jobs.iter().copied())
@@ -127,20 +217,22 @@ impl Build {
         self.tally(to, |count| *count += 1);
     }
 
-    fn tally(&mut self, state: StepState, change: impl Fn(&mut usize)) {
+    pub(super) fn tally(&mut self, state: StepState, change: impl Fn(&mut usize)) {
         match state {
             StepState::Waiting => change(&mut self.waiting),
             StepState::Blocked => change(&mut self.blocked),
             StepState::Started => change(&mut self.started),
             StepState::Failed | StepState::Canceled | StepState::Broken => change(&mut self.bad),
-            StepState::Passed | StepState::SoftFailed => {}
+            StepState::Passed | StepState::SoftFailed | StepState::Omitted => {}
         }
     }
 
-    fn index_keys(&mut self) {
+    /// A group's key stands for all of its steps.
+    pub(super) fn index_keys(&mut self) {
         self.keys.clear();
         for (index, step) in self.steps.iter().enumerate() {
-            if let Some(key) = &step.key {
+            let group = step.group.and_then(|group| self.groups[group].key.as_ref());
+            for key in step.key.iter().chain(group) {
                 self.keys.entry(key.clone()).or_default().push(index);
             }
         }
@@ -154,6 +246,7 @@ impl Engine {
         if new.steps.is_empty() {
             return Err(Refusal::Unprocessable("a build needs at least one step".to_owned()));
         }
+        check_room(0, new.steps.len())?;
         let id = self.ids.uuid(now);
         let pipeline_id = self.ids.uuid(now);
         let pipeline = self
@@ -172,8 +265,11 @@ impl Engine {
             commit: new.commit,
             message: new.message,
             env: new.env,
+            pull_request: new.pull_request,
+            author: new.author,
             state: BuildState::Scheduled,
             steps: Vec::new(),
+            groups: Vec::new(),
             meta_data: BTreeMap::new(),
             annotations: Vec::new(),
             artifacts: Vec::new(),
@@ -182,139 +278,20 @@ impl Engine {
             finished_at: None,
             cancel_asked: false,
             keys: BTreeMap::new(),
+            out_of_line: Vec::new(),
             waiting: 0,
             blocked: 0,
             started: 0,
             bad: 0,
         });
         self.build_ids.insert(id, index);
-        self.insert_steps(index, 0, new.steps, now, now)?;
+        self.insert_steps(
+            index,
+            new.steps,
+            Insertion { at: 0, join: None, scheduled_at: now },
+            now,
+        );
         self.settle(index, now);
         Ok(id)
-    }
-
-    /// `pipeline upload`: puts steps right after that of the job. The same upload sent again does
-    /// nothing.
-    pub fn upload_steps(
-        &mut self,
-        job: Uuid,
-        upload: Uuid,
-        steps: Vec<NewStep>,
-        now: Timestamp,
-    ) -> Result<(), Refusal> {
-        let of = self.known_job(job)?;
-        if of.uploads.contains(&upload) {
-            return Ok(());
-        }
-        if of.state.is_terminal() {
-            return Err(Refusal::Unprocessable(format!("job {job} has ended, it adds no steps")));
-        }
-        let (build, at, scheduled_at) = (of.build, of.step + 1, of.scheduled_at);
-        self.insert_steps(build, at, steps, scheduled_at, now)?;
-        let of = self.own_job(job);
-        of.uploads.insert(upload);
-        let actor = of.agent.map_or(Actor::User, Actor::Agent);
-        of.tell(now, EventKind::BuildStepUploadCreated, actor);
-        self.settle(build, now);
-        Ok(())
-    }
-
-    /// Inserts steps at `at`. Jobs that an upload adds inherit its job's `scheduled_at`.
-    fn insert_steps(
-        &mut self,
-        build: usize,
-        at: usize,
-        new: Vec<NewStep>,
-        scheduled_at: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), Refusal> {
-        let added = new.len();
-        if self.builds[build].steps.len() + added > MAX_STEPS {
-            return Err(Refusal::Unprocessable(format!("a build has at most {MAX_STEPS} steps")));
-        }
-        let tail = self.builds[build].steps.split_off(at);
-        for (offset, step) in new.into_iter().enumerate() {
-            let job = match &step.kind {
-                StepKind::Command(command) => {
-                    let command = Arc::new((**command).clone());
-                    vec![self.add_job(build, at + offset, &step, command, scheduled_at, now)]
-                }
-                StepKind::Wait { .. } | StepKind::Block { .. } => Vec::new(),
-            };
-            let id = self.ids.uuid(now);
-            let of = &mut self.builds[build];
-            of.waiting += 1;
-            of.steps.push(Step {
-                id,
-                key: step.key,
-                label: step.label,
-                kind: step.kind,
-                depends_on: step.depends_on,
-                allow_dependency_failure: step.allow_dependency_failure,
-                state: StepState::Waiting,
-                jobs: job,
-            });
-        }
-        for step in &tail {
-            for job in &step.jobs {
-                self.own_job(*job).step += added;
-            }
-        }
-        self.builds[build].steps.extend(tail);
-        self.builds[build].index_keys();
-        Ok(())
-    }
-
-    /// A new job, waiting.
-    fn add_job(
-        &mut self,
-        build: usize,
-        step: usize,
-        of: &NewStep,
-        command: Arc<Command>,
-        scheduled_at: Timestamp,
-        now: Timestamp,
-    ) -> Uuid {
-        let cluster = self.builds[build].cluster;
-        let queue = match command.agents.iter().find(|(key, _)| key == "queue") {
-            Some((_, key)) => match self.queue_named(cluster, key) {
-                Ok(queue) => queue,
-                Err(_) => self.add_queue(cluster, key, now),
-            },
-            None => self.clusters[cluster].default_queue,
-        };
-        let id = self.ids.uuid(now);
-        let sequence = self.next_sequence();
-        let place = JobPlace { build, step, queue, sequence };
-        let mut job = Job::new(id, place, command, now);
-        job.scheduled_at = scheduled_at;
-        job.label.clone_from(&of.label);
-        job.step_key.clone_from(&of.key);
-        self.queues[queue].count(State::Waiting, true);
-        self.jobs.insert(id, job);
-        self.due_at(now + self.settings.timing.job_expiry, Due::Expiry(id));
-        id
-    }
-
-    /// The job once more, under a new id, in the same step.
-    pub(super) fn add_retry(&mut self, of: Uuid, rule: Option<usize>, now: Timestamp) -> Uuid {
-        let id = self.ids.uuid(now);
-        let sequence = self.next_sequence();
-        let old = self.own_job(of);
-        old.retried_in = Some(id);
-        old.tell_detail(now, EventKind::Retried, Actor::System, id.to_string());
-        let (build, step, queue) = (old.build, old.step, old.queue);
-        let place = JobPlace { build, step, queue, sequence };
-        let mut job = Job::new(id, place, Arc::clone(&old.command), now);
-        job.label.clone_from(&old.label);
-        job.step_key.clone_from(&old.step_key);
-        job.retry_count = old.retry_count + 1;
-        job.retry_of = Some(of);
-        job.retries_by_rule = old.retries_by_rule.iter().copied().chain(rule).collect();
-        self.queues[queue].count(State::Waiting, true);
-        self.builds[build].steps[step].jobs.push(id);
-        self.jobs.insert(id, job);
-        self.due_at(now + self.settings.timing.job_expiry, Due::Expiry(id));
-        id
     }
 }

@@ -8,6 +8,12 @@ use super::settings::Checkout;
 use super::{Agent, Build, Engine, Job, Step};
 
 impl Engine {
+    /// A job's environment as it stands, for whoever may look at it; empty for an unknown job.
+    #[must_use]
+    pub fn environment_of(&self, id: Uuid) -> BTreeMap<String, String> {
+        if self.jobs.contains_key(&id) { self.job_environment(id) } else { BTreeMap::new() }
+    }
+
     /// The build's and the step's own variables, and Buildkite's, which win.
     pub(super) fn job_environment(&self, id: Uuid) -> BTreeMap<String, String> {
         let job = &self.jobs[&id];
@@ -19,12 +25,27 @@ impl Engine {
             env.insert(format!("BUILDKITE_{key}"), value);
         };
         self.of_build(build, &mut set);
-        self.of_job(job, &build.steps[job.step], &mut set);
+        let step = &build.steps[job.step];
+        if let Some(group) = step.group.map(|group| &build.groups[group]) {
+            set("GROUP_ID", group.id.to_string());
+            set("GROUP_LABEL", group.label.clone());
+            set("GROUP_KEY", group.key.clone().unwrap_or_default());
+        }
+        self.of_job(job, step, &mut set);
         if let Some(agent) = agent {
             of_agent(agent, &mut set);
         }
         env.insert("BUILDKITE".to_owned(), "true".to_owned());
         env.insert("CI".to_owned(), "true".to_owned());
+        env
+    }
+
+    /// The build's own variables and Buildkite's, as far as they are the same for all of its jobs.
+    pub(super) fn build_environment(&self, build: &Build) -> BTreeMap<String, String> {
+        let mut env = build.env.clone();
+        self.of_build(build, &mut |key: &str, value: String| {
+            env.insert(format!("BUILDKITE_{key}"), value);
+        });
         env
     }
 
@@ -46,9 +67,18 @@ impl Engine {
         set("BRANCH", text_or(&build.branch, "main"));
         set("COMMIT", text_or(&build.commit, "HEAD"));
         set("MESSAGE", text_or(&build.message, "sandbox"));
-        set("TAG", String::new());
-        set("PULL_REQUEST", "false".to_owned());
-        set("SOURCE", "api".to_owned());
+        let pull_request = build.pull_request.as_ref();
+        let number = pull_request.map_or("false".to_owned(), |of| of.id.to_string());
+        set("PULL_REQUEST", number);
+        set("PULL_REQUEST_REPO", pull_request.map(|of| of.repository.clone()).unwrap_or_default());
+        let (name, email) = build.author.as_ref().map_or(("", ""), |who| (&who.name, &who.email));
+        set("BUILD_AUTHOR", name.to_owned());
+        set("BUILD_AUTHOR_EMAIL", email.to_owned());
+        // A build that plays a tag's or a schedule's says so in its own variables.
+        for (key, otherwise) in [("TAG", ""), ("SOURCE", "api")] {
+            let own = build.env.get(&format!("BUILDKITE_{key}"));
+            set(key, own.map_or(otherwise, String::as_str).to_owned());
+        }
         set("COMPUTE_TYPE", "self-hosted".to_owned());
         match &self.settings.checkout {
             Checkout::Skip => {

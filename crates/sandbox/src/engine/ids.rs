@@ -3,27 +3,24 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::dice::Dice;
+
 #[derive(Debug)]
 pub(super) struct Ids {
-    /// The state of a small generator; `None` takes the system's randomness.
-    seed: Option<u64>,
+    /// `None` takes the system's randomness.
+    seed: Option<Dice>,
 }
 
 impl Ids {
     pub(super) fn new(seed: Option<u64>) -> Self {
-        Self { seed }
+        Self { seed: seed.map(Dice) }
     }
 
     fn bytes(&mut self) -> [u8; 16] {
-        let Some(state) = &mut self.seed else { return Uuid::new_v4().into_bytes() };
+        let Some(dice) = &mut self.seed else { return Uuid::new_v4().into_bytes() };
         let mut bytes = [0; 16];
         for half in bytes.chunks_exact_mut(8) {
-            // Splitmix64: enough to be unlike, and never used where a guess would do harm.
-            *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mut z = *state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            half.copy_from_slice(&(z ^ (z >> 31)).to_be_bytes());
+            half.copy_from_slice(&dice.next().to_be_bytes());
         }
         bytes
     }

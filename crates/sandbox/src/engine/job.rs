@@ -32,6 +32,7 @@ pub enum State {
     Finished,
     Expired,
     Broken,
+    Skipped,
 }
 
 impl State {
@@ -52,6 +53,7 @@ impl State {
             Self::Finished => "finished",
             Self::Expired => "expired",
             Self::Broken => "broken",
+            Self::Skipped => "skipped",
         }
     }
 
@@ -64,7 +66,8 @@ impl State {
             | Self::TimedOut
             | Self::Finished
             | Self::Expired
-            | Self::Broken => true,
+            | Self::Broken
+            | Self::Skipped => true,
             Self::Waiting
             | Self::Limited
             | Self::Scheduled
@@ -97,7 +100,8 @@ impl State {
             | Self::TimedOut
             | Self::Finished
             | Self::Expired
-            | Self::Broken => None,
+            | Self::Broken
+            | Self::Skipped => None,
         }
     }
 
@@ -114,7 +118,8 @@ impl State {
             | Self::TimedOut
             | Self::Finished
             | Self::Expired
-            | Self::Broken => None,
+            | Self::Broken
+            | Self::Skipped => None,
         }
     }
 }
@@ -143,6 +148,7 @@ impl From<State> for wire::JobState {
             State::Finished => Self::Finished,
             State::Expired => Self::Expired,
             State::Broken => Self::Broken,
+            State::Skipped => Self::Skipped,
         }
     }
 }
@@ -154,7 +160,7 @@ pub struct Event {
     #[serde(rename = "type")]
     pub kind: EventKind,
     pub actor: Actor,
-    /// A notification's text, a stack's reason, the id of a new job.
+    /// A notification's text, a stack's reason, the id of a new job, a concurrency group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -175,6 +181,7 @@ pub enum EventKind {
     Finished,
     Limited,
     LogSizeLimitExceeded,
+    Reprioritized,
     Reserved,
     ReservedExpired,
     Retried,
@@ -268,6 +275,8 @@ pub struct Job {
     pub repeated_notifications: u32,
     /// Ties of `scheduled_at` are broken by the order of creation.
     pub(super) sequence: u64,
+    /// The job's place in the line of its concurrency group, which a retry keeps.
+    pub(super) in_line: (Timestamp, u64),
     /// Which rule of `command.retry` started each retry before this job.
     pub(super) retries_by_rule: Vec<usize>,
     pub(super) token: Option<SecretString>,
@@ -317,6 +326,7 @@ impl Job {
             chunks_failed_count: 0,
             repeated_notifications: 0,
             sequence: at.sequence,
+            in_line: (now, at.sequence),
             retries_by_rule: Vec::new(),
             token: None,
             uploads: BTreeSet::new(),

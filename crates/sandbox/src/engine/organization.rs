@@ -74,6 +74,9 @@ impl Engine {
         if let Some(token) = self.settings.unclustered_token.clone() {
             self.add_cluster("", false, &token, &["default".to_owned()], now);
         }
+        for token in self.settings.api_tokens.clone() {
+            self.add_api_token(token, now);
+        }
     }
 
     fn add_cluster(

@@ -14,12 +14,20 @@ const MAX_TEXT_BYTES: usize = 1 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Annotation {
+    pub id: Uuid,
     pub context: String,
     pub style: Option<String>,
     pub body: String,
     pub priority: u32,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+/// Whose page an annotation is on: a build's, by its index, or a job's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Board {
+    Build(usize),
+    Job(Uuid),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -109,33 +117,43 @@ impl Engine {
         Ok(())
     }
 
-    /// Creates an annotation, or replaces or lengthens the one with its context.
+    /// Creates an annotation on the job's page or on its build's, or replaces or lengthens the one
+    /// with its context.
     pub fn annotate(
         &mut self,
         job: Uuid,
         new: NewAnnotation,
         now: Timestamp,
-    ) -> Result<(), Refusal> {
-        let build = self.build_of_job(job)?;
+    ) -> Result<Annotation, Refusal> {
+        let board = self.board(job, new.on_job)?;
+        self.annotate_on(board, new, now)
+    }
+
+    /// As `annotate`, where there may be no job; `on_job` does not count.
+    pub fn annotate_on(
+        &mut self,
+        board: Board,
+        new: NewAnnotation,
+        now: Timestamp,
+    ) -> Result<Annotation, Refusal> {
         if new.body.len() > MAX_TEXT_BYTES {
             let why = format!("an annotation has at most {MAX_TEXT_BYTES} bytes");
             return Err(Refusal::Unprocessable(why));
         }
-        let all = if new.on_job {
-            &mut self.own_job(job).annotations
-        } else {
-            &mut self.builds[build].annotations
-        };
+        let id = self.ids.uuid(now);
+        let all = self.annotations_mut(board);
         let Some(there) = all.iter_mut().find(|there| there.context == new.context) else {
-            all.push(Annotation {
+            let made = Annotation {
+                id,
                 context: new.context,
                 style: new.style,
                 body: new.body,
                 priority: new.priority.unwrap_or(3),
                 created_at: now,
                 updated_at: now,
-            });
-            return Ok(());
+            };
+            all.push(made.clone());
+            return Ok(made);
         };
         if new.append {
             there.body.push_str(&new.body);
@@ -145,7 +163,7 @@ impl Engine {
         there.style = new.style.or_else(|| there.style.take());
         there.priority = new.priority.unwrap_or(there.priority);
         there.updated_at = now;
-        Ok(())
+        Ok(there.clone())
     }
 
     pub fn remove_annotation(
@@ -154,17 +172,42 @@ impl Engine {
         context: &str,
         on_job: bool,
     ) -> Result<(), Refusal> {
-        let build = self.build_of_job(job)?;
-        let all = if on_job {
-            &mut self.own_job(job).annotations
-        } else {
-            &mut self.builds[build].annotations
-        };
-        let before = all.len();
-        all.retain(|there| there.context != context);
-        (all.len() < before)
-            .then_some(())
+        let board = self.board(job, on_job)?;
+        let gone = self.take_annotations(board, |there| there.context == context);
+        gone.then_some(())
             .ok_or_else(|| Refusal::NotFound(format!("no annotation with context {context:?}")))
+    }
+
+    pub fn remove_annotation_by_id(&mut self, board: Board, id: Uuid) -> Result<(), Refusal> {
+        let gone = self.take_annotations(board, |there| there.id == id);
+        gone.then_some(()).ok_or_else(|| Refusal::NotFound("No annotation found".to_owned()))
+    }
+
+    /// The annotations on a page, oldest first.
+    pub fn annotations(&self, board: Board) -> &[Annotation] {
+        match board {
+            Board::Build(build) => &self.builds[build].annotations,
+            Board::Job(job) => self.jobs.get(&job).map_or(&[], |job| &job.annotations),
+        }
+    }
+
+    fn annotations_mut(&mut self, board: Board) -> &mut Vec<Annotation> {
+        match board {
+            Board::Build(build) => &mut self.builds[build].annotations,
+            Board::Job(job) => &mut self.own_job(job).annotations,
+        }
+    }
+
+    fn take_annotations(&mut self, board: Board, which: impl Fn(&Annotation) -> bool) -> bool {
+        let all = self.annotations_mut(board);
+        let before = all.len();
+        all.retain(|there| !which(there));
+        all.len() < before
+    }
+
+    fn board(&self, job: Uuid, on_job: bool) -> Result<Board, Refusal> {
+        let build = self.build_of_job(job)?;
+        Ok(if on_job { Board::Job(job) } else { Board::Build(build) })
     }
 
     pub fn announce_artifacts(

@@ -1,7 +1,5 @@
 //! The way of a job from `scheduled` to its end, as its agent and the server move it.
-//! Reservations are the stacks' part.
-
-use std::collections::{BTreeSet, VecDeque};
+//! Reservations are the stacks' part, concurrency groups that of `lines`.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -11,13 +9,6 @@ use super::job::{Actor, EventKind, Outcome, State};
 use super::timers::Due;
 use super::{Engine, Hook, Refusal, retry};
 
-/// The jobs of one concurrency group.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Group {
-    active: BTreeSet<Uuid>,
-    waiting: VecDeque<Uuid>,
-}
-
 /// What an agent says of its job's end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentFinish {
@@ -26,42 +17,12 @@ pub struct AgentFinish {
 }
 
 impl Engine {
-    /// A job that nothing holds back any more, except perhaps its concurrency group.
-    pub(super) fn release(&mut self, job: Uuid, now: Timestamp) {
-        let command = std::sync::Arc::clone(&self.own_job(job).command);
-        if let Some(limit) = &command.concurrency {
-            let group = self.groups.entry(limit.group.clone()).or_default();
-            let full = u32::try_from(group.active.len()).is_ok_and(|active| active >= limit.limit);
-            if full {
-                group.waiting.push_back(job);
-                self.own_job(job).tell(now, EventKind::Limited, Actor::System);
-                self.shift(job, State::Limited);
-                return;
-            }
-            group.active.insert(job);
-        }
-        self.schedule(job, now);
-    }
-
-    fn schedule(&mut self, job: Uuid, now: Timestamp) {
+    pub(super) fn schedule(&mut self, job: Uuid, now: Timestamp) {
         let of = self.own_job(job);
         of.runnable_at = Some(now);
         of.tell(now, EventKind::Scheduled, Actor::System);
         self.shift(job, State::Scheduled);
         self.hooks.push(Hook::JobScheduled(job));
-    }
-
-    /// The job's place in its concurrency group goes to the next one.
-    fn leave_group(&mut self, job: Uuid, now: Timestamp) {
-        let command = std::sync::Arc::clone(&self.own_job(job).command);
-        let Some(limit) = &command.concurrency else { return };
-        let Some(group) = self.groups.get_mut(&limit.group) else { return };
-        group.waiting.retain(|other| *other != job);
-        let next = if group.active.remove(&job) { group.waiting.pop_front() } else { None };
-        if let Some(next) = next {
-            group.active.insert(next);
-            self.schedule(next, now);
-        }
     }
 
     /// `start`: only by the agent that acquired the job, and only once.
@@ -165,7 +126,6 @@ impl Engine {
         if let Some(agent) = agent.and_then(|agent| self.agents.get_mut(&agent)) {
             agent.job = None;
         }
-        self.leave_group(job, now);
         self.hooks.push(Hook::JobFinished(job));
         self.after_end(job, now);
     }
@@ -188,6 +148,7 @@ impl Engine {
         if let Some(rule) = rule {
             let again = self.add_retry(job, Some(rule), now);
             self.release(again, now);
+            self.leave_line(job, now);
             self.settle(build, now);
             return;
         }
@@ -201,6 +162,7 @@ impl Engine {
             StepState::Failed
         };
         self.builds[build].set_step(step, state);
+        self.leave_line(job, now);
         self.settle(build, now);
     }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::access::NewApiToken;
+
 /// Everything that does not change while the server runs.
 #[derive(Clone)]
 pub struct Settings {
@@ -11,6 +13,8 @@ pub struct Settings {
     pub clusters: Vec<ClusterSettings>,
     /// With it there is also a pool of agents without a cluster.
     pub unclustered_token: Option<String>,
+    /// For the REST API. Without one every call to it is 401.
+    pub api_tokens: Vec<NewApiToken>,
     /// `http://127.0.0.1:PORT`, without a slash at the end.
     pub base_url: String,
     pub ping_interval_s: u32,
@@ -109,6 +113,7 @@ impl Settings {
                 queues: vec!["default".to_owned()],
             }],
             unclustered_token: None,
+            api_tokens: Vec::new(),
             base_url: "http://127.0.0.1".to_owned(),
             ping_interval_s: 1,
             job_status_interval_s: 1,

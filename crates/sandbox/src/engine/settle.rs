@@ -5,87 +5,177 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::build::{Build, BuildState, Step, StepState};
+use super::form::Answers;
 use super::job::{Actor, EventKind, State};
-use super::steps::StepKind;
+use super::steps::{Dependency, StepKind};
 use super::{Engine, Refusal};
 
+/// Which of a build's blocked steps is meant.
+#[derive(Clone, Copy, Debug)]
+pub enum BlockedStep<'a> {
+    First,
+    Key(&'a str),
+    Id(Uuid),
+}
+
 /// What stands before a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Gate {
+    #[default]
     Open,
     Shut,
     /// Something that it needs has failed, so it never opens.
     Failed,
 }
 
-/// The steps above one, taken together.
+/// Some steps, taken together.
 #[derive(Clone, Copy, Debug, Default)]
 struct Above {
     pending: bool,
     failed: bool,
+    /// One of them waits for a person, or for something that does.
+    held: bool,
 }
 
 impl Above {
-    fn add(&mut self, step: &Step) {
+    fn add(&mut self, step: &Step, held: bool) {
         match step.state {
             StepState::Waiting | StepState::Blocked | StepState::Started => self.pending = true,
             StepState::Failed | StepState::Canceled | StepState::Broken => self.failed = true,
-            StepState::Passed | StepState::SoftFailed => {}
+            StepState::Passed | StepState::SoftFailed | StepState::Omitted => {}
         }
+        self.held |= step.waits_for_a_person() || (held && step.state == StepState::Waiting);
     }
 
-    fn gate(self, despite_failure: bool) -> Gate {
-        match (self.pending, self.failed && !despite_failure) {
+    fn stand(self, despite_failure: bool) -> Stand {
+        let gate = match (self.pending, self.failed && !despite_failure) {
             (true, _) => Gate::Shut,
             (false, true) => Gate::Failed,
             (false, false) => Gate::Open,
+        };
+        Stand { gate, held: self.held }
+    }
+}
+
+/// How it stands with what is before a step.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stand {
+    gate: Gate,
+    /// A person has to say something before the step may go.
+    held: bool,
+}
+
+impl Stand {
+    fn and(self, other: Self) -> Self {
+        Self { gate: self.gate.and(other.gate), held: self.held || other.held }
+    }
+}
+
+/// A build's own steps, or those of one group: a wait holds back those of its own scope only.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scope {
+    above: Above,
+    /// The last wait or block.
+    barrier: Stand,
+}
+
+impl Build {
+    /// How it stands with each step. What a step depends on and stands below it counts as held only
+    /// if it asks a person itself.
+    fn stands(&self) -> Vec<Stand> {
+        let mut stands: Vec<Stand> = Vec::with_capacity(self.steps.len());
+        let mut outer = Scope::default();
+        // The scope of each group, and how it stands with what is before the whole group.
+        let mut inner: Vec<Option<(Stand, Scope)>> = vec![None; self.groups.len()];
+        for step in &self.steps {
+            let Some(at) = step.group else {
+                let stand = self.stand(step, &outer, &stands);
+                outer.add(step, stand.held, true);
+                stands.push(stand);
+                continue;
+            };
+            let group = &self.groups[at];
+            let (before, scope) = inner[at].get_or_insert_with(|| {
+                let despite = group.allow_dependency_failure;
+                let needed = self.needed(group.depends_on.as_deref(), despite, &stands);
+                let implicit = outer.barrier.despite(despite);
+                (needed.unwrap_or(implicit), Scope::default())
+            });
+            let own = self.stand(step, scope, &stands);
+            // A step's own dependencies stand in for the waits above the group too.
+            let only_own = step.depends_on.is_some() && group.depends_on.is_none();
+            let stand = if only_own { own } else { own.and(*before) };
+            scope.add(step, stand.held, true);
+            outer.add(step, stand.held, false);
+            stands.push(stand);
+        }
+        stands
+    }
+
+    fn stand(&self, step: &Step, scope: &Scope, stands: &[Stand]) -> Stand {
+        let despite = step.allow_dependency_failure;
+        if let Some(needed) = self.needed(step.depends_on.as_deref(), despite, stands) {
+            return needed;
+        }
+        match step.kind {
+            StepKind::Wait { continue_on_failure } => {
+                scope.above.stand(despite || continue_on_failure)
+            }
+            StepKind::Block(_) => scope.above.stand(despite),
+            StepKind::Command(_) | StepKind::Input(_) => scope.barrier.despite(despite),
+        }
+    }
+
+    /// How it stands with explicit dependencies, where there are any.
+    fn needed(&self, on: Option<&[Dependency]>, despite: bool, stands: &[Stand]) -> Option<Stand> {
+        let each = on?.iter().map(|dependency| {
+            let mut needed = Above::default();
+            match self.keys.get(&dependency.step) {
+                Some(steps) => steps.iter().for_each(|at| {
+                    let held = stands.get(*at).is_some_and(|stand| stand.held);
+                    needed.add(&self.steps[*at], held);
+                }),
+                // A later upload may still bring it.
+                None => needed.pending = true,
+            }
+            needed.stand(despite || dependency.allow_failure)
+        });
+        Some(each.fold(Stand::default(), Stand::and))
+    }
+
+    /// The waiting steps whose gate is no longer shut.
+    fn verdicts(&self) -> Vec<(usize, Gate)> {
+        let all = self.stands().into_iter().enumerate();
+        let open = all.filter(|(index, stand)| {
+            self.steps[*index].state == StepState::Waiting && stand.gate != Gate::Shut
+        });
+        open.map(|(index, stand)| (index, stand.gate)).collect()
+    }
+
+    /// Of each step whether a person has to say something before it may go.
+    pub(super) fn held_by_a_person(&self) -> Vec<bool> {
+        self.stands().into_iter().map(|stand| stand.held).collect()
+    }
+}
+
+impl Scope {
+    fn add(&mut self, step: &Step, held: bool, is_its_own: bool) {
+        self.above.add(step, held);
+        let bars = matches!(step.kind, StepKind::Wait { .. } | StepKind::Block(_));
+        if bars && is_its_own && step.state != StepState::Omitted {
+            let mut only = Above::default();
+            only.add(step, held);
+            self.barrier = only.stand(false);
         }
     }
 }
 
-impl Build {
-    /// The waiting steps whose gate is no longer shut.
-    fn verdicts(&self) -> Vec<(usize, Gate)> {
-        let mut verdicts = Vec::new();
-        let mut above = Above::default();
-        let mut barrier = Gate::Open;
-        for (index, step) in self.steps.iter().enumerate() {
-            let gate = self.gate(step, above, barrier);
-            if step.state == StepState::Waiting && gate != Gate::Shut {
-                verdicts.push((index, gate));
-            }
-            above.add(step);
-            match step.kind {
-                StepKind::Command(_) => {}
-                StepKind::Wait { .. } | StepKind::Block { .. } => {
-                    let mut only = Above::default();
-                    only.add(step);
-                    barrier = only.gate(false);
-                }
-            }
-        }
-        verdicts
-    }
-
-    fn gate(&self, step: &Step, above: Above, barrier: Gate) -> Gate {
-        let despite = step.allow_dependency_failure;
-        if let Some(dependencies) = &step.depends_on {
-            let gates = dependencies.iter().map(|dependency| {
-                let mut needed = Above::default();
-                match self.keys.get(&dependency.step) {
-                    Some(steps) => steps.iter().for_each(|at| needed.add(&self.steps[*at])),
-                    // A later upload may still bring it.
-                    None => needed.pending = true,
-                }
-                needed.gate(despite || dependency.allow_failure)
-            });
-            return gates.fold(Gate::Open, Gate::and);
-        }
-        match step.kind {
-            StepKind::Wait { continue_on_failure } => above.gate(despite || continue_on_failure),
-            StepKind::Block { .. } => above.gate(despite),
-            StepKind::Command(_) if despite && barrier == Gate::Failed => Gate::Open,
-            StepKind::Command(_) => barrier,
+impl Stand {
+    /// With a failure forgiven.
+    fn despite(self, failure: bool) -> Self {
+        match self.gate {
+            Gate::Failed if failure => Self { gate: Gate::Open, ..self },
+            Gate::Failed | Gate::Open | Gate::Shut => self,
         }
     }
 }
@@ -104,6 +194,7 @@ impl Engine {
     /// Lets go what may go, ends what never can, and sums the build up.
     pub(super) fn settle(&mut self, build: usize, now: Timestamp) {
         loop {
+            self.join_lines(build);
             let of = &self.builds[build];
             let verdicts = if of.waiting == 0 { Vec::new() } else { of.verdicts() };
             if verdicts.is_empty() && !self.break_the_rest(build, now) {
@@ -124,7 +215,7 @@ impl Engine {
                 self.builds[build].set_step(step, StepState::Started);
                 self.release(job, now);
             }
-            (Gate::Open, StepKind::Block { .. }, _) => {
+            (Gate::Open, StepKind::Block(_) | StepKind::Input(_), _) => {
                 self.builds[build].set_step(step, StepState::Blocked);
             }
             (Gate::Open, _, _) => self.builds[build].set_step(step, StepState::Passed),
@@ -156,9 +247,10 @@ impl Engine {
     }
 
     /// Ends a job that never left.
-    fn close(&mut self, job: Uuid, state: State, now: Timestamp) {
+    pub(super) fn close(&mut self, job: Uuid, state: State, now: Timestamp) {
         self.own_job(job).finished_at = Some(now);
         self.shift(job, state);
+        self.leave_line(job, now);
     }
 
     fn sum_up(&mut self, build: usize, now: Timestamp) {
@@ -176,38 +268,40 @@ impl Engine {
         of.finished_at = of.state.is_terminal().then(|| of.finished_at.unwrap_or(now));
     }
 
-    /// Lets a blocked step go on. Without a key: the first one that is blocked.
+    /// Lets a blocked step go on, with the answers that its form asks for. They become meta-data.
     pub fn unblock(
         &mut self,
         build: Uuid,
-        key: Option<&str>,
+        which: BlockedStep<'_>,
+        answers: &Answers,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let at = *self
-            .build_ids
-            .get(&build)
-            .ok_or_else(|| Refusal::NotFound(format!("no build {build}")))?;
-        let of = &mut self.builds[at];
-        let step = of
-            .steps
-            .iter()
-            .position(|step| {
-                step.state == StepState::Blocked && (key.is_none() || step.key.as_deref() == key)
-            })
+        let at = self.build_index(build)?;
+        let of = &self.builds[at];
+        let is_meant = |step: &Step| match which {
+            BlockedStep::First => true,
+            BlockedStep::Key(key) => step.key.as_deref() == Some(key),
+            BlockedStep::Id(id) => step.id == id,
+        };
+        let mut blocked =
+            of.steps.iter().enumerate().filter(|(_, step)| step.state == StepState::Blocked);
+        let (step, form) = blocked
+            .find(|(_, step)| is_meant(step))
+            .and_then(|(index, step)| Some((index, step.kind.form()?)))
             .ok_or_else(|| {
                 Refusal::Unprocessable("no such step is blocked in this build".to_owned())
             })?;
-        of.set_step(step, StepState::Passed);
+        for (key, value) in form.meta_data(answers)? {
+            self.set_meta_data(at, &key, value)?;
+        }
+        self.builds[at].set_step(step, StepState::Passed);
         self.settle(at, now);
         Ok(())
     }
 
     /// Stops what runs, and drops what does not.
     pub fn cancel_build(&mut self, build: Uuid, now: Timestamp) -> Result<(), Refusal> {
-        let at = *self
-            .build_ids
-            .get(&build)
-            .ok_or_else(|| Refusal::NotFound(format!("no build {build}")))?;
+        let at = self.build_index(build)?;
         if self.builds[at].state.is_terminal() {
             return Err(Refusal::Unprocessable(format!("build {build} has ended")));
         }
@@ -262,7 +356,8 @@ impl Engine {
             | State::TimedOut
             | State::Finished
             | State::Expired
-            | State::Broken => {}
+            | State::Broken
+            | State::Skipped => {}
         }
     }
 }

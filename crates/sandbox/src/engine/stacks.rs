@@ -259,7 +259,8 @@ impl Engine {
             | State::TimedOut
             | State::Finished
             | State::Expired
-            | State::Broken => return false,
+            | State::Broken
+            | State::Skipped => return false,
         }
         self.own_job(id).reservation = Some(Reservation { stack: stack.to_owned(), until });
         self.due_at(until, Due::Reservation(id));

@@ -2,53 +2,93 @@
 //! It parses no YAML: that is the pipeline's part.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use super::form::Form;
+use crate::condition::{Branches, Condition};
 
 /// One step of a build. A step with `parallelism: 3` or a matrix arrives as several of these that
 /// share a key, and whoever depends on that key waits for all of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NewStep {
-    #[serde(default)]
     pub key: Option<String>,
-    #[serde(default)]
     pub label: String,
     pub kind: StepKind,
     /// `None`: behind the last wait or block step above it. `Some`: exactly these, whatever waits
     /// stand in between; `Some` of an empty list starts at once.
-    #[serde(default)]
     pub depends_on: Option<Vec<Dependency>>,
     /// Run even though something that it depends on has failed.
-    #[serde(default)]
     pub allow_dependency_failure: bool,
+    /// The steps of one group share one `Arc`, and stand together.
+    pub group: Option<Arc<NewGroup>>,
+    pub filter: Filter,
+}
+
+/// A group of steps, which whoever depends on its key waits for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewGroup {
+    pub key: Option<String>,
+    pub label: String,
+    /// As of a step; its steps have their own besides.
+    pub depends_on: Option<Vec<Dependency>>,
+    pub allow_dependency_failure: bool,
+    pub filter: Filter,
+}
+
+/// Whether a step is run at all, which is decided when it is added to its build.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// It is left out, for this reason (which may be empty).
+    pub skip: Option<String>,
+    pub only: Option<Only>,
+}
+
+/// In which builds a step is run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Only {
+    If {
+        condition: Condition,
+        /// What `build.env()` sees besides the build's own variables: the pipeline's.
+        env: Arc<BTreeMap<String, String>>,
+    },
+    Branches(Branches),
 }
 
 /// One entry of `depends_on`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dependency {
-    /// The key of the other step.
+    /// The key of the other step, or of a group.
     pub step: String,
-    #[serde(default)]
     pub allow_failure: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StepKind {
     /// Boxed, because it is ten times the size of the others.
     Command(Box<Command>),
     Wait {
         continue_on_failure: bool,
     },
-    Block {
-        prompt: Option<String>,
-    },
+    /// Waits for a person, and whatever stands below waits for it.
+    Block(Form),
+    /// Waits for a person, and only what depends on it waits for it.
+    Input(Form),
+}
+
+impl StepKind {
+    /// What a person is asked.
+    #[must_use]
+    pub const fn form(&self) -> Option<&Form> {
+        match self {
+            Self::Block(form) | Self::Input(form) => Some(form),
+            Self::Command(_) | Self::Wait { .. } => None,
+        }
+    }
 }
 
 /// What one job runs, and how it may be run again.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Command {
     /// Several commands are one text with a line each.
     pub command: String,
@@ -57,6 +97,8 @@ pub struct Command {
     pub agents: Vec<(String, String)>,
     pub priority: i64,
     pub parallel: Option<Parallel>,
+    /// Its values in the step's matrix, by dimension; that of a matrix with only one has no name.
+    pub matrix: Option<BTreeMap<String, String>>,
     pub concurrency: Option<Concurrency>,
     /// The first rule that matches counts.
     pub retry: Vec<RetryRule>,
@@ -70,7 +112,7 @@ pub struct Command {
 }
 
 /// Which of a step's parallel jobs this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parallel {
     /// From 0.
     pub index: u32,
@@ -78,30 +120,37 @@ pub struct Parallel {
 }
 
 /// At most `limit` jobs of the group at a time, in the whole organisation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Concurrency {
     pub group: String,
     pub limit: u32,
+    pub method: ConcurrencyMethod,
+}
+
+/// Which job of a concurrency group is next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConcurrencyMethod {
+    /// The one that was created first, and nobody before it, even while it waits for other steps.
+    #[default]
+    Ordered,
+    /// Whichever could run, by priority.
+    Eager,
 }
 
 /// One rule of `retry.automatic`: every field that is given must match.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryRule {
-    #[serde(default)]
     pub exit_status: ExitMatch,
     /// `*` matches any signal, `none` the absence of one.
-    #[serde(default)]
     pub signal: Option<String>,
     /// `*` matches any reason, `none` the absence of one.
-    #[serde(default)]
     pub signal_reason: Option<String>,
     /// How often this rule may start the job anew; 0 never does.
     pub limit: u32,
 }
 
 /// Which exit statuses a rule of retries speaks of.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ExitMatch {
     /// The rule does not say.
     #[default]
@@ -112,8 +161,7 @@ pub enum ExitMatch {
 }
 
 /// Which failures do not fail the build.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SoftFail {
     #[default]
     Never,
@@ -155,6 +203,8 @@ impl NewStep {
             kind,
             depends_on: None,
             allow_dependency_failure: false,
+            group: None,
+            filter: Filter::default(),
         }
     }
 }

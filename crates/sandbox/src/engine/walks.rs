@@ -2,6 +2,7 @@
 //! and a job runs at most once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use buildkite::wire;
@@ -117,11 +118,12 @@ impl Walk {
         };
         match self.dice.roll(4) {
             0 => drop(self.engine.cancel_build(build, now)),
-            1 => drop(self.engine.unblock(build, None, now)),
+            1 => drop(self.engine.unblock(build, BlockedStep::First, &Answers::default(), now)),
             2 => drop(self.engine.retry_job(job, now)),
             _ => {
                 let upload = Uuid::from_u128(self.engine.next_sequence().into());
-                let steps = vec![NewStep::command("up"), NewStep::wait()];
+                let mut steps = vec![NewStep::command("up"), NewStep::wait()];
+                self.group_some(&mut steps);
                 drop(self.engine.upload_steps(job, upload, steps, now));
             }
         }
@@ -129,15 +131,32 @@ impl Walk {
 
     fn create_build(&mut self) {
         let count = 1 + self.dice.roll(5);
-        let steps = (0..count).map(|_| self.any_step()).collect();
+        let mut steps: Vec<NewStep> = (0..count).map(|_| self.any_step()).collect();
+        self.group_some(&mut steps);
         let new = NewBuild { pipeline: "walk".to_owned(), steps, ..NewBuild::default() };
         self.engine.create_build(new, self.now).unwrap();
     }
 
+    /// Puts steps that stand together into a group, half of the time.
+    fn group_some(&mut self, steps: &mut [NewStep]) {
+        if self.dice.roll(2) == 0 {
+            return;
+        }
+        let depends_on = (self.dice.roll(3) == 0).then(|| {
+            vec![Dependency { step: "x".to_owned(), allow_failure: self.dice.roll(2) == 0 }]
+        });
+        let key = (self.dice.roll(3) == 0).then(|| "z".to_owned());
+        let label = "group".to_owned();
+        let group = Arc::new(NewGroup { key, label, depends_on, ..NewGroup::default() });
+        let from = self.dice.roll(steps.len());
+        steps[from..].iter_mut().for_each(|step| step.group = Some(Arc::clone(&group)));
+    }
+
     fn any_step(&mut self) -> NewStep {
-        let kind = match self.dice.roll(8) {
+        let kind = match self.dice.roll(10) {
             0 => StepKind::Wait { continue_on_failure: self.dice.roll(2) == 0 },
-            1 => StepKind::Block { prompt: None },
+            1 => StepKind::Block(Form::default()),
+            2 => StepKind::Input(Form::default()),
             _ => StepKind::Command(Box::new(self.any_command())),
         };
         let depends_on = (self.dice.roll(4) == 0).then(|| {
@@ -146,7 +165,9 @@ impl Walk {
         });
         let key = (self.dice.roll(2) == 0).then(|| ["x", "y"][self.dice.roll(2)].to_owned());
         let allow_dependency_failure = self.dice.roll(6) == 0;
-        NewStep { key, kind, depends_on, allow_dependency_failure, ..NewStep::wait() }
+        let skip = (self.dice.roll(8) == 0).then(String::new);
+        let filter = Filter { skip, only: None };
+        NewStep { key, kind, depends_on, allow_dependency_failure, filter, ..NewStep::wait() }
     }
 
     fn any_command(&mut self) -> Command {
@@ -156,7 +177,8 @@ impl Walk {
             signal_reason: None,
             limit: 1,
         };
-        let group = || Concurrency { group: "walk".to_owned(), limit: 2 };
+        let method = [ConcurrencyMethod::Ordered, ConcurrencyMethod::Eager][self.dice.roll(2)];
+        let group = || Concurrency { group: "walk".to_owned(), limit: 2, method };
         Command {
             command: "true".to_owned(),
             retry: if self.dice.roll(3) == 0 { vec![any] } else { Vec::new() },
@@ -246,18 +268,32 @@ impl Walk {
         assert_eq!(queue.scheduled, scheduled, "{at}");
         counts.total = counts.scheduled + counts.running + counts.waiting;
         assert_eq!(self.engine.queue_metrics(0).1, counts, "{at}");
-        self.check_groups(at);
+        self.check_lines(at);
         for build in self.engine.builds() {
             self.check_build(build, at);
         }
     }
 
-    fn check_groups(&self, at: &str) {
+    /// At most as many as the limit are let go, and each job that has not ended and may be in its
+    /// line is there once.
+    fn check_lines(&self, at: &str) {
         let active = self.engine.jobs.values().filter(|job| {
             let open = !job.state.is_terminal() && job.state != State::Waiting;
             job.command.concurrency.is_some() && open && job.state != State::Limited
         });
         assert!(active.count() <= 2, "{at}: the group is overfull");
+        let Some(line) = self.engine.lines.get("walk") else { return };
+        let out: BTreeSet<Uuid> =
+            self.engine.builds().iter().flat_map(|build| build.out_of_line.clone()).collect();
+        let open = self.engine.jobs.values().filter(|job| {
+            job.command.concurrency.is_some() && !job.state.is_terminal() && !out.contains(&job.id)
+        });
+        let open: BTreeSet<Uuid> = open.map(|job| job.id).collect();
+        let in_line = line.idle.values().chain(line.active.values()).copied();
+        assert_eq!(in_line.collect::<BTreeSet<_>>(), open, "{at}");
+        // Whoever is limited has somebody before it or beside it who is not.
+        let limited = self.engine.jobs.values().any(|job| job.state == State::Limited);
+        assert!(!limited || open.len() > 1, "{at}: a job is held back by nobody");
     }
 
     fn check_build(&self, build: &Build, at: &str) {
@@ -269,6 +305,12 @@ impl Walk {
         if build.state.is_terminal() {
             assert!(!open, "{at}: an ended build has an open job");
         }
+        // The steps of a group stand together.
+        let groups: Vec<usize> = build.steps.iter().filter_map(|step| step.group).collect();
+        let mut runs: Vec<Option<usize>> = build.steps.iter().map(|step| step.group).collect();
+        runs.dedup();
+        let distinct: BTreeSet<usize> = groups.into_iter().collect();
+        assert_eq!(runs.iter().flatten().count(), distinct.len(), "{at}: a group is parted");
         for (index, step) in build.steps.iter().enumerate() {
             for job in &step.jobs {
                 assert_eq!(self.engine.jobs[job].step, index, "{at}");

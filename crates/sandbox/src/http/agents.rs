@@ -86,7 +86,11 @@ pub(super) async fn heartbeat(
     Ok(Json(Value::Object(beat)))
 }
 
-/// Agents that acquire their job are never offered another one.
-pub(super) async fn ping(OfSession(_): OfSession) -> Json<Value> {
-    Json(json!({"action": "", "message": ""}))
+/// Agents that acquire their job are never offered another one; they may be told to leave.
+pub(super) async fn ping(
+    State(shared): State<Arc<Shared>>,
+    OfSession(agent): OfSession,
+) -> Json<Value> {
+    let leave = shared.look(|engine| engine.agent(agent).is_some_and(|agent| agent.stop_asked));
+    Json(json!({"action": if leave { "disconnect" } else { "" }, "message": ""}))
 }

@@ -16,7 +16,10 @@ use uuid::Uuid;
 
 use super::read_out;
 use super::reply::{Failure, Reply, done, id, read};
-use crate::engine::{Command, Engine, NewBuild, NewStep, Quirks, StepKind};
+use crate::engine::{
+    Answers, Author, BlockedStep, Command, Engine, NewApiToken, NewBuild, NewStep, PullRequest,
+    Quirks, SCOPES, StepKind,
+};
 use crate::faults::{Fault, Faults, OutageKind};
 use crate::pipeline;
 use crate::server::Shared;
@@ -40,6 +43,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
         .route("/_sandbox/queues", post(create_queue).get(read_out::queues))
         .route("/_sandbox/queues/{key}/pause", post(pause_queue))
         .route("/_sandbox/queues/{key}/resume", post(resume_queue))
+        .route("/_sandbox/access-tokens", post(issue_token))
         .route("/_sandbox/agents", get(read_out::agents))
         .route("/_sandbox/stacks", get(read_out::stacks))
         .route("/_sandbox/clock", post(advance_clock).get(read_out::clock))
@@ -70,6 +74,13 @@ struct Build {
     cluster: Option<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    /// As Buildkite's own REST API names them.
+    #[serde(default)]
+    pull_request_id: Option<u64>,
+    #[serde(default)]
+    pull_request_repository: String,
+    #[serde(default)]
+    author: Option<Author>,
     /// A pipeline file's text.
     #[serde(default)]
     yaml: Option<String>,
@@ -101,6 +112,10 @@ async fn create_build(
         message: told.message,
         cluster: told.cluster,
         env: told.env,
+        pull_request: told
+            .pull_request_id
+            .map(|id| PullRequest { id, repository: told.pull_request_repository }),
+        author: told.author,
         steps,
     };
     shared.engine(|engine, now| {
@@ -195,6 +210,7 @@ async fn retry_job(
 #[serde(default, deny_unknown_fields)]
 struct Unblock {
     step: Option<String>,
+    fields: Answers,
 }
 
 async fn unblock(
@@ -204,7 +220,8 @@ async fn unblock(
 ) -> Reply<Json<Value>> {
     let build = id(&build)?;
     let told: Unblock = if body.is_empty() { Unblock::default() } else { read(&body)? };
-    shared.engine(|engine, now| engine.unblock(build, told.step.as_deref(), now))?;
+    let which = told.step.as_deref().map_or(BlockedStep::First, BlockedStep::Key);
+    shared.engine(|engine, now| engine.unblock(build, which, &told.fields, now))?;
     Ok(done())
 }
 
@@ -229,6 +246,40 @@ async fn create_queue(
         let queue = engine.add_queue(cluster, &told.key, now);
         Ok((StatusCode::CREATED, Json(json!({"id": engine.queues()[queue].id, "key": told.key}))))
     })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewToken {
+    /// One is made up where it is left out.
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default = "somebody")]
+    user: String,
+    /// All where it is left out.
+    #[serde(default)]
+    scopes: Option<Vec<String>>,
+}
+
+fn somebody() -> String {
+    "sandbox".to_owned()
+}
+
+async fn issue_token(
+    State(shared): State<Arc<Shared>>,
+    body: Bytes,
+) -> Reply<(StatusCode, Json<Value>)> {
+    let told: NewToken = read(&body)?;
+    let new = NewApiToken {
+        token: told.token,
+        description: told.description,
+        user: told.user,
+        scopes: told.scopes.unwrap_or_else(|| SCOPES.map(str::to_owned).into()),
+    };
+    let token = shared.engine(|engine, now| engine.issue_api_token(new, now))?;
+    Ok((StatusCode::CREATED, Json(json!({"token": token}))))
 }
 
 async fn pause_queue(

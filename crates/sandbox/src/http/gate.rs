@@ -13,8 +13,9 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use uuid::Uuid;
 
 use super::reply::Failure;
+use super::rest;
 use super::wire::Cut;
-use crate::engine::{Credential, Refusal};
+use crate::engine::{ApiToken, Credential, Refusal};
 use crate::faults::{Fate, OutageKind};
 use crate::journal;
 use crate::limiter::Standing;
@@ -23,6 +24,33 @@ use crate::server::Shared;
 /// Who calls, from the `Authorization` header; asked for by the calls that need it.
 #[derive(Clone, Debug)]
 struct Identity(Result<Credential, Refusal>);
+
+/// Who calls, by the API that is called.
+enum Caller {
+    Agent(Result<Credential, Refusal>),
+    Rest(Result<ApiToken, Refusal>),
+}
+
+impl Caller {
+    fn of(shared: &Shared, is_rest: bool, headers: &HeaderMap) -> Self {
+        if is_rest {
+            Self::Rest(rest::identify(shared, headers))
+        } else {
+            Self::Agent(identify(shared, headers))
+        }
+    }
+
+    /// The kind of token, as the request journal has it.
+    fn kind(&self, headers: &HeaderMap) -> &'static str {
+        match self {
+            Self::Agent(Ok(credential)) => credential.kind(),
+            Self::Rest(Ok(_)) => "api",
+            Self::Agent(Err(_)) | Self::Rest(Err(_)) => {
+                if headers.contains_key(header::AUTHORIZATION) { "unknown" } else { "none" }
+            }
+        }
+    }
+}
 
 /// A call with a cluster's agent token.
 pub(super) struct OfCluster(pub(super) usize);
@@ -99,11 +127,13 @@ pub(super) async fn pass(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(cut): ConnectInfo<Cut>,
     route: Option<MatchedPath>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     let path = request.uri().path().to_owned();
-    let is_api = path.starts_with("/v3/")
+    let is_rest = path.starts_with(rest::PREFIX);
+    let is_api = is_rest
+        || path.starts_with("/v3/")
         || path.starts_with("/uploads/")
         || path.starts_with("/artifacts/");
     if !is_api {
@@ -115,22 +145,17 @@ pub(super) async fn pass(
     }
     let route = route.map_or_else(|| path.clone(), |route| route.as_str().to_owned());
     let method = request.method().clone();
-    let found = identify(&shared, request.headers());
+    let found = Caller::of(&shared, is_rest, request.headers());
     let mut entry = journal::Request {
         at: shared.now(),
         method: method.to_string(),
-        token: match &found {
-            Ok(credential) => credential.kind(),
-            Err(_) if request.headers().contains_key(header::AUTHORIZATION) => "unknown",
-            Err(_) => "none",
-        },
-        scope: scope_of(&method, &route).map(Scope::name),
+        token: found.kind(request.headers()),
+        scope: if is_rest { Some(rest::SCOPE) } else { scope_of(&method, &route).map(Scope::name) },
         route,
         path,
         status: None,
     };
-    request.extensions_mut().insert(Identity(found));
-    let response = befall(&shared, &entry, &cut, request, next).await;
+    let response = befall(&shared, &entry, &cut, (found, request), next).await;
     entry.status = response.as_ref().map(|response| response.status().as_u16());
     shared.journal(|journal| journal.push(entry));
     // An answer on a connection that has been cut is never written.
@@ -162,7 +187,7 @@ async fn befall(
     shared: &Shared,
     entry: &journal::Request,
     cut: &Cut,
-    request: Request,
+    request: (Caller, Request),
     next: Next,
 ) -> Option<Response> {
     let now = shared.now();
@@ -205,7 +230,7 @@ async fn answer(
     shared: &Shared,
     entry: &journal::Request,
     fate: &Fate,
-    request: Request,
+    (caller, mut request): (Caller, Request),
     next: Next,
 ) -> Response {
     if let Some((status, message)) = &fate.status {
@@ -213,6 +238,13 @@ async fn answer(
         let message = message.clone().unwrap_or_else(|| "a fault that was asked for".to_owned());
         return Failure::new(status, message).into_response();
     }
+    let found = match caller {
+        Caller::Agent(found) => found,
+        Caller::Rest(token) => {
+            return rest::admit(shared, token, &entry.route, request, next).await;
+        }
+    };
+    request.extensions_mut().insert(Identity(found));
     let scope = scope_of(request.method(), &entry.route);
     let Some(scope) = scope.filter(|_| shared.rate_limits && entry.token == "cluster") else {
         return next.run(request).await;

@@ -43,8 +43,9 @@ pub(super) async fn acquire(
     shared.engine(|engine, now| {
         let acquired = engine.acquire(job, agent, now)?;
         let settings = engine.settings();
-        let runnable_at = engine.job(job).and_then(|job| job.runnable_at);
-        Ok(Json(json!({
+        let of = engine.job(job);
+        let runnable_at = of.and_then(|job| job.runnable_at);
+        let mut answer = json!({
             "id": acquired.job,
             "state": "accepted",
             "token": acquired.token.expose_secret(),
@@ -54,7 +55,11 @@ pub(super) async fn acquire(
             "runnable_at": runnable_at,
             "step": {},
             "env": acquired.env,
-        })))
+        });
+        if let Some(matrix) = of.and_then(|job| job.command.matrix.as_ref()) {
+            answer["matrix_permutation"] = json!(matrix);
+        }
+        Ok(Json(answer))
     })
 }
 
@@ -174,6 +179,25 @@ pub(super) async fn finish(
 /// Times of the log's headers, which old agents send beside the log; nobody reads them here.
 pub(super) async fn header_times(OfJob(_): OfJob) -> Json<Value> {
     done()
+}
+
+#[derive(Deserialize)]
+pub(super) struct SecretKey {
+    #[serde(default)]
+    key: String,
+}
+
+/// There are no secrets, so each is one that is not there; never a value that is made up.
+pub(super) async fn secret(
+    State(shared): State<Arc<Shared>>,
+    OfJob(credential): OfJob,
+    Path(job): Path<String>,
+    Query(asked): Query<SecretKey>,
+) -> Reply<Json<Value>> {
+    let job = id(&job)?;
+    shared.look(|engine| owner(engine, &credential, job))?;
+    let why = format!("no secret {:?}: the sandbox has none", asked.key);
+    Err(Failure::new(StatusCode::NOT_FOUND, why))
 }
 
 #[derive(Deserialize)]

@@ -51,14 +51,22 @@ pub(super) async fn build(
             .iter()
             .map(|step| {
                 json!({"id": step.id, "key": step.key, "label": step.label, "state": step.state,
+                       "group": step.group.map(|group| of.groups[group].id),
+                       "omitted": step.omitted.as_ref().map(ToString::to_string),
                        "jobs": step.jobs})
             })
+            .collect();
+        let groups = of.groups.iter();
+        let groups: Vec<Value> = groups
+            .map(|group| json!({"id": group.id, "key": group.key, "label": group.label}))
             .collect();
         let jobs: Vec<Value> =
             of.jobs().filter_map(|job| engine.job(job)).map(|job| of_job(engine, job)).collect();
         let artifacts: Vec<_> = of.artifacts.iter().filter_map(|a| engine.artifact(*a)).collect();
         let mut all = brief(of);
         all["steps"] = json!(steps);
+        all["groups"] = json!(groups);
+        all["blocked_state"] = json!(of.blocked_state());
         all["jobs"] = json!(jobs);
         all["meta_data"] = json!(of.meta_data);
         all["annotations"] = json!(of.annotations);
@@ -77,6 +85,7 @@ fn of_job(engine: &Engine, job: &Job) -> Value {
         "queue": engine.queues()[job.queue].key,
         "agent_query_rules": job.rules,
         "priority": job.command.priority,
+        "matrix": job.command.matrix,
         "state": job.state,
         "exit_status": job.outcome.exit_status,
         "signal": job.outcome.signal,

@@ -27,6 +27,9 @@ pub struct Entry {
     /// When the call arrived, and when it had its effect.
     pub at: Timestamp,
     pub done_at: Timestamp,
+    /// Of a delete: when the machine had ended, if it had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
     /// `made`, `there`, `refused`, `deleted`, `gone` or `failed`; `… (reply lost)` after it.
     pub outcome: String,
 }
@@ -129,7 +132,15 @@ impl Fleet {
             Made::Refused(_) => "refused",
         };
         let lost = !matches!(what, Made::Refused(_)) && strike(&mut inner.faults.lose_create_reply);
-        inner.note("create", name, Some(request.labels.job), (at, now), outcome, lost);
+        inner.note(Entry {
+            call: "create",
+            name: name.to_owned(),
+            job: Some(request.labels.job),
+            at,
+            done_at: now,
+            ended_at: None,
+            outcome: outcome_of(outcome, lost),
+        });
         drop(inner);
         self.tell();
         Answer { what, lost }
@@ -147,12 +158,20 @@ impl Fleet {
             None if failed => "failed",
             None => "gone",
         };
-        let job = gone.as_ref().map(|record| record.machine.labels.job);
+        let machine = gone.as_ref().map(|record| &record.machine);
+        inner.note(Entry {
+            call: "delete",
+            name: name.to_owned(),
+            job: machine.map(|machine| machine.labels.job),
+            at,
+            done_at: now,
+            ended_at: machine.and_then(|machine| Some(machine.ended.as_ref()?.at)),
+            outcome: outcome_of(outcome, lost),
+        });
         if let Some(record) = gone {
             inner.counters.deleted += 1;
             record.reins.stop.cancel();
         }
-        inner.note("delete", name, job, (at, now), outcome, lost);
         drop(inner);
         self.tell();
         Answer { what: !failed, lost }
@@ -351,20 +370,15 @@ impl Inner {
         format!("{}-{version}", self.epoch.simple())
     }
 
-    fn note(
-        &mut self,
-        call: &'static str,
-        name: &str,
-        job: Option<Uuid>,
-        (at, done_at): (Timestamp, Timestamp),
-        outcome: &str,
-        lost: bool,
-    ) {
+    fn note(&mut self, entry: Entry) {
         if self.log.len() >= LONGEST_LOG {
             self.counters.not_logged += 1;
-            return;
+        } else {
+            self.log.push(entry);
         }
-        let outcome = if lost { format!("{outcome} (reply lost)") } else { outcome.to_owned() };
-        self.log.push(Entry { call, name: name.to_owned(), job, at, done_at, outcome });
     }
+}
+
+fn outcome_of(outcome: &str, lost: bool) -> String {
+    if lost { format!("{outcome} (reply lost)") } else { outcome.to_owned() }
 }

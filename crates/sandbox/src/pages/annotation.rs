@@ -24,6 +24,11 @@ pub(super) fn draw(annotation: &Annotation) -> Markup {
     }
 }
 
+/// The body as the REST API shows it.
+pub(crate) fn html(body: &str) -> String {
+    blocks(body).iter().map(|block| of_block(block).into_string()).collect()
+}
+
 #[derive(Debug, PartialEq)]
 enum Block<'a> {
     Heading(&'a str),
@@ -91,13 +96,11 @@ fn of_block(block: &Block<'_>) -> Markup {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::html;
 
     #[track_caller]
     fn check(body: &str, expected: &str) {
-        let drawn: String =
-            blocks(body).iter().map(|block| of_block(block).into_string()).collect();
-        assert_eq!(drawn, expected);
+        assert_eq!(html(body), expected);
     }
 
     #[test]

@@ -1,15 +1,12 @@
-//! One build: annotations, its steps with their jobs, artifacts.
+//! One build: annotations, its steps, artifacts.
 
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::annotation;
 use super::layout::{Live, badge, button, page as frame};
-use super::wording;
-use crate::engine::{ArtifactState, Build, Engine, Job, Step, StepKind, StepState};
+use super::{annotation, steps, wording};
+use crate::engine::{ArtifactState, BlockedState, Build, Engine, Job};
 
-/// Steps that are drawn: in a larger build, first those that went wrong or are under way.
-const MOST_STEPS: usize = 500;
 /// Notifications of one job that stand in the open; earlier ones are folded away.
 const OPEN: usize = 2;
 
@@ -35,89 +32,18 @@ pub(super) fn page(engine: &Engine, build: &Build, now: Timestamp) -> Markup {
                 span { "created " (wording::clock(build.created_at)) }
                 span { (wording::span(build.created_at, until)) }
                 span { (build.jobs().count()) " jobs" }
+                @match build.blocked_state() {
+                    Some(BlockedState::Failed) => { span { "counts as failed" } },
+                    Some(BlockedState::Running) => { span { "counts as running" } },
+                    Some(BlockedState::Passed) | None => {},
+                }
             }
             @for annotation in annotation::sorted(&build.annotations) { (annotation::draw(annotation)) }
             h2 { "Steps" }
-            @let drawn = drawn(&build.steps);
-            ul.rows.card {
-                @for (index, step) in &drawn {
-                    (of_step(engine, step, &format!("/builds/{}/unblock/{index}", build.id), now))
-                }
-            }
-            @if drawn.len() < build.steps.len() {
-                p.facts { (build.steps.len() - drawn.len()) " more steps are not drawn." }
-            }
+            (steps::list(engine, build, now))
             (artifacts(engine, build))
         },
     )
-}
-
-/// The steps to draw with their indexes, in the order of the build.
-fn drawn(steps: &[Step]) -> Vec<(usize, &Step)> {
-    let mut drawn: Vec<(usize, &Step)> = steps.iter().enumerate().collect();
-    if drawn.len() > MOST_STEPS {
-        drawn.sort_by_key(|(index, step)| (weight(step.state), *index));
-        drawn.truncate(MOST_STEPS);
-        drawn.sort_by_key(|(index, _)| *index);
-    }
-    drawn
-}
-
-/// The smaller, the sooner somebody wants to see it.
-fn weight(state: StepState) -> u8 {
-    match state {
-        StepState::Failed | StepState::SoftFailed | StepState::Blocked => 0,
-        StepState::Canceled | StepState::Broken => 1,
-        StepState::Started => 2,
-        StepState::Waiting | StepState::Passed => 3,
-    }
-}
-
-fn of_step(engine: &Engine, step: &Step, unblock: &str, now: Timestamp) -> Markup {
-    let name = |or: &str| if step.label.is_empty() { or.to_owned() } else { step.label.clone() };
-    match &step.kind {
-        StepKind::Wait { continue_on_failure } => html! {
-            li.divider {
-                "wait" @if *continue_on_failure { ", whatever happens" }
-                " · " (wording::of_step(step.state).1)
-            }
-        },
-        StepKind::Block { prompt } => html! {
-            li {
-                div.row {
-                    (badge(wording::of_step(step.state)))
-                    span.name { (name("Block")) }
-                    @if step.state == StepState::Blocked { span.end { (button(unblock, "Unblock")) } }
-                }
-                @if let Some(prompt) = prompt { div.sub { span { (prompt) } } }
-            }
-        },
-        StepKind::Command(_) => html! {
-            @for job in step.jobs.iter().filter_map(|id| engine.job(*id)) {
-                li { (of_job(engine, job, now)) }
-            }
-        },
-    }
-}
-
-fn of_job(engine: &Engine, job: &Job, now: Timestamp) -> Markup {
-    let agent = job.agent.and_then(|id| engine.agent(id));
-    let parallel = job.command.parallel.map(|p| format!("{}/{}", p.index + 1, p.total));
-    html! {
-        div.row {
-            (badge(wording::of_job(job)))
-            a.name href={ "/jobs/" (job.id) } { (wording::title(job)) }
-            @if let Some(parallel) = parallel { span.tag { (parallel) } }
-            @if let Some(ending) = wording::ending(job) { span.tag { (ending) } }
-            span.end { (timing(job, now)) }
-        }
-        div.sub {
-            @if let Some(agent) = agent { span { "on " (agent.name) } }
-            @for rule in &job.rules { span.tag { (rule) } }
-            (retry_links(engine, job))
-        }
-        (told(job))
-    }
 }
 
 /// How long it waited, and how long it ran.

@@ -41,6 +41,7 @@ fn row(build: &Build, now: Timestamp) -> Markup {
         (count(StepState::Blocked), "blocked"),
         (count(StepState::Waiting), "waiting"),
         (count(StepState::Passed), "passed"),
+        (count(StepState::Omitted), "left out"),
     ];
     let until = build.finished_at.unwrap_or(now);
     html! {

@@ -40,10 +40,13 @@ fn buttons(job: &Job) -> Markup {
 
 fn facts(engine: &Engine, job: &Job, now: Timestamp) -> Markup {
     let build = &engine.builds()[job.build];
+    let step = &build.steps[job.step];
     let agent = job.agent.and_then(|id| engine.agent(id));
     html! {
         p.facts {
             a href={ "/builds/" (build.id) } { (build.pipeline) " #" (build.number) }
+            @if let Some(group) = step.group { span { "group " (wording::name_of_group(&build.groups[group])) } }
+            @if let Some(omitted) = &step.omitted { span { (omitted) } }
             span { "queue " (engine.queues()[job.queue].key) }
             @if let Some(agent) = agent { span { "on " (agent.name) } }
             span { (build::timing(job, now)) }
@@ -51,6 +54,7 @@ fn facts(engine: &Engine, job: &Job, now: Timestamp) -> Markup {
             (build::retry_links(engine, job))
         }
         p.facts {
+            @for value in wording::matrix(job) { span.tag { (value) } }
             @for rule in &job.rules { span.tag { (rule) } }
             span.tag { (job.id) }
             @if job.command.priority != 0 { span.tag { "priority " (job.command.priority) } }

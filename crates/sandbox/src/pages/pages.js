@@ -1,8 +1,14 @@
-// While something on the page still moves, draw it anew; what the reader has opened stays open.
+// While something on the page still moves, draw it anew; what the reader has opened stays open, and
+// a form that has been begun is left alone.
+const begun = (field) =>
+  field.type === 'checkbox' || field.type === 'radio' ? field.checked !== field.defaultChecked
+  : field.options ? [...field.options].some((o) => o.selected !== o.defaultSelected && o.value !== '')
+  : field.value !== field.defaultValue;
 const step = async () => {
   const main = document.querySelector('main');
   if (!main.hasAttribute('data-live')) return;
-  if (!document.hidden && String(getSelection()) === '') {
+  const filled = [...main.querySelectorAll('input, textarea, select')].some(begun);
+  if (!document.hidden && !filled && String(getSelection()) === '') {
     try {
       const reply = await fetch(location.href);
       const next = new DOMParser().parseFromString(await reply.text(), 'text/html').querySelector('main');

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::engine::{Build, BuildState, EventKind, Job, State, StepState};
+use crate::engine::{Build, BuildState, EventKind, Group, Job, State, StepState};
 
 /// The classes that the stylesheet colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,33 @@ pub(super) fn of_step(state: StepState) -> (Tone, &'static str) {
         StepState::Failed => (Tone::Bad, "failed"),
         StepState::Canceled => (Tone::Quiet, "canceled"),
         StepState::Broken => (Tone::Quiet, "broken"),
+        StepState::Omitted => (Tone::Quiet, "left out"),
     }
+}
+
+pub(super) fn name_of_group(group: &Group) -> &str {
+    if group.label.is_empty() { group.key.as_deref().unwrap_or("Group") } else { &group.label }
+}
+
+/// A group is as far as its steps are, and as bad as the worst of them.
+pub(super) fn of_group(steps: impl Iterator<Item = StepState>) -> (Tone, &'static str) {
+    let mut states: Vec<StepState> = steps.collect();
+    states.retain(|state| *state != StepState::Omitted);
+    let has = |state| states.contains(&state);
+    let open = [StepState::Started, StepState::Blocked, StepState::Waiting];
+    let done = states.iter().any(|state| !open.contains(state));
+    let worst = [
+        StepState::Failed,
+        StepState::Canceled,
+        StepState::Broken,
+        StepState::SoftFailed,
+        StepState::Passed,
+    ];
+    if has(StepState::Started) || (done && has(StepState::Waiting)) {
+        return (Tone::Busy, "under way");
+    }
+    let mut first = [StepState::Blocked, StepState::Waiting].into_iter().chain(worst);
+    of_step(first.find(|state| has(*state)).unwrap_or(StepState::Omitted))
 }
 
 pub(super) fn of_job(job: &Job) -> (Tone, &'static str) {
@@ -67,6 +93,7 @@ pub(super) fn of_job(job: &Job) -> (Tone, &'static str) {
         State::TimedOut => (Tone::Bad, "timed out"),
         State::Expired => (Tone::Bad, "expired"),
         State::WaitingFailed | State::Broken => (Tone::Quiet, "broken"),
+        State::Skipped => (Tone::Quiet, "skipped"),
         State::Finished if job.outcome.is_success() => (Tone::Good, "passed"),
         State::Finished if job.soft_failed => (Tone::Waiting, "soft failed"),
         State::Finished => (Tone::Bad, "failed"),
@@ -91,6 +118,17 @@ pub(super) fn title(job: &Job) -> String {
     command.or(job.step_key.as_deref()).unwrap_or("(plugins)").to_owned()
 }
 
+/// The job's values in its step's matrix: `os=linux`, or only the value where there is one
+/// dimension without a name.
+pub(super) fn matrix(job: &Job) -> Vec<String> {
+    let values = job.command.matrix.iter().flatten();
+    values
+        .map(
+            |(name, value)| if name.is_empty() { value.clone() } else { format!("{name}={value}") },
+        )
+        .collect()
+}
+
 pub(super) fn of_event(kind: EventKind) -> &'static str {
     match kind {
         EventKind::Accepted => "accepted by an agent",
@@ -105,6 +143,7 @@ pub(super) fn of_event(kind: EventKind) -> &'static str {
         EventKind::Finished => "finished",
         EventKind::Limited => "held by its concurrency group",
         EventKind::LogSizeLimitExceeded => "the log is too long",
+        EventKind::Reprioritized => "given another priority",
         EventKind::Reserved => "reserved by a stack",
         EventKind::ReservedExpired => "the reservation lapsed",
         EventKind::Retried => "retried",
@@ -156,6 +195,22 @@ pub(super) fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_are_summed_up() {
+        use StepState::{Blocked, Canceled, Failed, Omitted, Passed, SoftFailed, Started, Waiting};
+        let check = |states: &[StepState], expected: &str| {
+            assert_eq!(of_group(states.iter().copied()).1, expected, "{states:?}");
+        };
+        check(&[Waiting, Waiting], "waiting");
+        check(&[Passed, Waiting], "under way");
+        check(&[Failed, Started], "under way");
+        check(&[Passed, Blocked], "blocked");
+        check(&[Passed, Omitted], "passed");
+        check(&[Passed, SoftFailed], "soft failed");
+        check(&[Canceled, Failed, Passed], "failed");
+        check(&[Omitted], "left out");
+    }
 
     #[test]
     fn durations() {

@@ -1,18 +1,20 @@
 //! The command steps of a pipeline that is only to be looked at: what would ask for which agents.
-//! It reads any pipeline that Buildkite would, groups, matrices and triggers included, and judges
-//! nothing but `agents` and `parallelism`.
+//! It reads any pipeline that Buildkite would, triggers included, and judges nothing but `agents`,
+//! `parallelism` and `matrix`.
 
-use super::Error;
 use super::node::{self, Node, Value};
 use super::read::{self, Fields};
+use super::{Error, matrix};
 
-/// One command step, as far as its machines are concerned.
+/// One command step, as far as its machines are concerned. A step whose matrix makes jobs with
+/// different labels or agents is several of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandOutline {
     /// The step's label, else its key, else the first line of its command.
     pub label: String,
     /// `key=value`, as the job will ask for them.
     pub agents: Vec<String>,
+    /// How many such jobs the step makes.
     pub parallelism: u32,
 }
 
@@ -51,10 +53,37 @@ fn collect(
         if let Some(inner) = fields.get("steps") {
             collect(inner, agents, into)?;
         } else if fields.any(&["command", "commands", "plugins"]).is_some() {
-            into.push(outline(fields, agents, into.len() + 1)?);
+            let number = into.len() + 1;
+            into.extend(outlines(fields, agents, number)?);
         }
     }
     Ok(())
+}
+
+/// One for each set of jobs that are alike.
+fn outlines(
+    fields: Fields<'_>,
+    defaults: &[(String, String)],
+    number: usize,
+) -> Result<Vec<CommandOutline>, Error> {
+    let Some(matrix) = fields.get("matrix").filter(|node| node.value != Value::Null) else {
+        return Ok(vec![outline(fields, defaults, number)?]);
+    };
+    let mut outlines: Vec<CommandOutline> = Vec::new();
+    for permutation in matrix::permutations(matrix)? {
+        if permutation.skip.is_some() {
+            continue;
+        }
+        let entries = matrix::interpolate(fields, &permutation.values)?;
+        let more = outline(Fields(&entries), defaults, number)?;
+        let alike =
+            |other: &&mut CommandOutline| other.label == more.label && other.agents == more.agents;
+        match outlines.iter_mut().find(alike) {
+            Some(same) => same.parallelism += 1,
+            None => outlines.push(more),
+        }
+    }
+    Ok(outlines)
 }
 
 fn outline(

@@ -6,9 +6,9 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use super::Error;
-use super::error::nearest;
 use super::node::{Entry, Node, Value};
 use crate::engine::Dependency;
+use crate::nearest::nearest;
 
 /// The keys of one map.
 #[derive(Clone, Copy)]
@@ -205,18 +205,4 @@ fn dependency(node: &Node) -> Result<Dependency, Error> {
         .ok_or_else(|| Error::at(node.at, "an item of `depends_on` names no `step`"))?;
     let allow_failure = flag(fields.get("allow_failure"), "depends_on.allow_failure")?;
     Ok(Dependency { step, allow_failure })
-}
-
-/// Whether the step is skipped: by `true`, or by a reason.
-pub(super) fn skip(node: Option<&Node>) -> Result<bool, Error> {
-    let Some(node) = node else { return Ok(false) };
-    match &node.value {
-        Value::Text(text) if !["true", "false"].contains(&text.as_str()) => Ok(!text.is_empty()),
-        Value::Text(_)
-        | Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::List(_)
-        | Value::Map(_) => flag(Some(node), "skip"),
-    }
 }

@@ -1,87 +1,13 @@
 //! One line per case: a pipeline in, a text out.
 
+mod filters;
+mod forms;
+mod groups;
+mod matrices;
+mod shown;
+
 use super::*;
-use crate::engine::{Command, ExitMatch, RetryRule, SoftFail, StepKind};
-
-/// The steps as one line each, with only what is not the default.
-fn shown(result: Result<Vec<NewStep>, Error>) -> String {
-    match result {
-        Err(error) => format!("error: {error}"),
-        Ok(steps) => steps.iter().map(show_step).collect::<Vec<_>>().join(" | "),
-    }
-}
-
-fn show_step(step: &NewStep) -> String {
-    let mut words = Vec::new();
-    match &step.kind {
-        StepKind::Command(command) => words.push(format!("run {:?}", command.command)),
-        StepKind::Wait { continue_on_failure: false } => words.push("wait".to_owned()),
-        StepKind::Wait { continue_on_failure: true } => words.push("wait on".to_owned()),
-        StepKind::Block { prompt } => {
-            words.push("block".to_owned());
-            words.extend(prompt.as_ref().map(|prompt| format!("prompt={prompt:?}")));
-        }
-    }
-    words.extend(step.key.as_ref().map(|key| format!("key={key}")));
-    if !step.label.is_empty() {
-        words.push(format!("label={:?}", step.label));
-    }
-    if let Some(list) = &step.depends_on {
-        let names =
-            list.iter().map(|d| format!("{}{}", d.step, if d.allow_failure { "?" } else { "" }));
-        words.push(format!("after=[{}]", names.collect::<Vec<_>>().join(",")));
-    }
-    if step.allow_dependency_failure {
-        words.push("whatever".to_owned());
-    }
-    if let StepKind::Command(command) = &step.kind {
-        show_command(command, &mut words);
-    }
-    words.join(" ")
-}
-
-fn show_command(command: &Command, words: &mut Vec<String>) {
-    let pairs = |list: Vec<(&String, String)>| {
-        list.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")
-    };
-    if !command.agents.is_empty() {
-        let agents = command.agents.iter().map(|(k, v)| (k, v.clone())).collect();
-        words.push(format!("agents=[{}]", pairs(agents)));
-    }
-    if !command.env.is_empty() {
-        let env = command.env.iter().map(|(k, v)| (k, format!("{v:?}"))).collect();
-        words.push(format!("env({})", pairs(env)));
-    }
-    if command.priority != 0 {
-        words.push(format!("priority={}", command.priority));
-    }
-    words.extend(command.parallel.map(|p| format!("{}of{}", p.index, p.total)));
-    words.extend(command.concurrency.as_ref().map(|c| format!("{}<={}", c.group, c.limit)));
-    words.extend(command.retry.iter().map(|rule| format!("retry({})", show_rule(rule))));
-    words.extend(command.timeout.map(|timeout| format!("timeout={}s", timeout.as_secs())));
-    match &command.soft_fail {
-        SoftFail::Never => {}
-        SoftFail::Always => words.push("soft".to_owned()),
-        SoftFail::These(statuses) => words.push(format!("soft{statuses:?}")),
-    }
-    if !command.artifact_paths.is_empty() {
-        words.push(format!("artifacts=[{}]", command.artifact_paths.join(",")));
-    }
-    words.extend(command.plugins.as_ref().map(|plugins| format!("plugins={plugins}")));
-}
-
-fn show_rule(rule: &RetryRule) -> String {
-    let mut words = Vec::new();
-    match &rule.exit_status {
-        ExitMatch::Unsaid => {}
-        ExitMatch::Failed => words.push("exit *".to_owned()),
-        ExitMatch::These(statuses) => words.push(format!("exit {statuses:?}")),
-    }
-    words.extend(rule.signal.as_ref().map(|signal| format!("signal {signal}")));
-    words.extend(rule.signal_reason.as_ref().map(|reason| format!("reason {reason}")));
-    words.push(format!("limit {}", rule.limit));
-    words.join(" ")
-}
+use shown::shown;
 
 /// A whole pipeline.
 #[track_caller]
@@ -111,17 +37,40 @@ fn commands() {
         "{command: x, parallelism: 2, priority: -2}",
         r#"run "x" priority=-2 0of2 | run "x" priority=-2 1of2"#,
     );
-    check_step("{command: x, concurrency: 1, concurrency_group: g}", r#"run "x" g<=1"#);
+}
+
+#[test]
+fn concurrency_groups() {
+    let with = |keys: &str| format!("{{command: x, {keys}}}");
+    check_step(&with("concurrency: 1, concurrency_group: g"), r#"run "x" g<=1"#);
     check_step(
-        "{command: x, concurrency: 1}",
+        &with("concurrency: 3, concurrency_group: g, concurrency_method: eager"),
+        r#"run "x" g<=3 eager"#,
+    );
+    check_step(
+        &with("concurrency: 3, concurrency_group: g, concurrency_method: ordered"),
+        r#"run "x" g<=3"#,
+    );
+    check_step(
+        &with("concurrency: 1"),
         "error: line 1, column 9: step 1: its `concurrency` needs a `concurrency_group`",
     );
     check_step(
-        "{command: x, key: a, skip: true}, {command: y, depends_on: a}",
-        r#"run "y" after=[]"#,
+        &with("concurrency_group: g"),
+        "error: line 1, column 9: step 1: its `concurrency_group` needs a `concurrency`",
     );
-    check_step("{command: x, skip: not now}", "");
-    check_step("{command: x, skip: false}, {command: y, skip: ''}", r#"run "x" | run "y""#);
+    check_step(
+        &with("concurrency_method: eager"),
+        "error: line 1, column 9: step 1: its `concurrency_method` needs a `concurrency` and a `concurrency_group`",
+    );
+    check_step(
+        &with("concurrency: 1, concurrency_group: g, concurrency_method: fair"),
+        "error: line 1, column 80: step 1: `concurrency_method` must be ordered or eager, and is `fair`",
+    );
+    check_step(
+        &with("concurrency: 0, concurrency_group: g"),
+        "error: line 1, column 35: step 1: `concurrency` must be a whole number from 1 to 4294967295, and is `0`",
+    );
 }
 
 #[test]
@@ -279,7 +228,7 @@ fn what_agents_upload() {
 
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
-    for key in ["if: true", "matrix: [a]", "if_changed: x", "notify: []", "branches: main"] {
+    for key in ["if_changed: x", "notify: []", "image: x", "cancel_on_build_failing: true"] {
         let word = key.split(':').next().unwrap();
         let yaml = format!("steps:\n- command: x\n  label: Tests\n  {key}");
         check(
@@ -289,15 +238,32 @@ fn what_is_not_supported_is_refused_by_name() {
             ),
         );
     }
-    for kind in ["group", "input", "trigger"] {
-        let expected = format!(
-            "error: line 1, column 10: step 1: it uses `{kind}`, which the sandbox does not support yet; leave it out to run here"
-        );
-        check_step(&format!("{{{kind}: x, steps: []}}"), &expected);
-    }
+    let trigger = "error: line 1, column 10: step 1: it uses `trigger`, which the sandbox does not support yet; leave it out to run here";
+    check_step("{trigger: x}", trigger);
+    check_step(
+        "{block: x, allowed_teams: [a]}",
+        "error: line 1, column 20: step 1 (\"x\"): it uses `allowed_teams`, which the sandbox does not support yet; leave it out to run here",
+    );
     check(
         "notify: []\nsteps: []",
         "error: line 1, column 1: the pipeline uses `notify`, which the sandbox does not support yet; leave it out to run here",
+    );
+}
+
+#[test]
+fn signatures_and_secrets_are_absent() {
+    check_step(
+        "{command: x, secrets: [TOKEN]}",
+        "error: line 1, column 22: step 1: it uses `secrets`, and the sandbox has none; set a variable by `env` to run here",
+    );
+    check(
+        "secrets: {A: TOKEN}\nsteps: []",
+        "error: line 1, column 1: the pipeline uses `secrets`, and the sandbox has none; set a variable by `env` to run here",
+    );
+    let json = serde_json::json!({"steps": [{"command": "x", "signature": {"value": "s"}}]});
+    assert_eq!(
+        shown(from_json(&json)),
+        "error: step 1: it has a `signature`, and the sandbox keeps none; upload without a signing key to run here"
     );
 }
 
@@ -318,7 +284,7 @@ fn mistakes_name_the_place_and_the_remedy() {
     check("common: 1", "error: line 1, column 1: the pipeline has no `steps`");
     check_step(
         "{label: x}",
-        "error: line 1, column 9: step 1 (\"x\"): it has no `command`, `wait` or `block`, so nothing says what it does",
+        "error: line 1, column 9: step 1 (\"x\"): it has no `command`, `wait`, `block`, `input` or `group`, so nothing says what it does",
     );
     check_step("{command: ''}", "error: line 1, column 9: step 1: its `command` is empty");
     check_step(
@@ -327,7 +293,7 @@ fn mistakes_name_the_place_and_the_remedy() {
     );
     check_step(
         "wat",
-        "error: line 1, column 9: step 1: a step that is only a word must be `wait` or `block`, and is `wat`",
+        "error: line 1, column 9: step 1: a step that is only a word must be `wait`, `block` or `input`, and is `wat`",
     );
     check_step(
         "[a]",
@@ -354,6 +320,10 @@ fn mistakes_name_the_place_and_the_remedy() {
         "error: line 1, column 31: step 2 (\"k\"): an earlier step has the key `k` already",
     );
     check_step(
+        "{command: x, key: 0199c0de-1111-7000-8000-000000000001}",
+        "error: line 1, column 27: step 1 (\"0199c0de-1111-7000-8000-000000000001\"): `key` must not look like a UUID, and is `0199c0de-1111-7000-8000-000000000001`",
+    );
+    check_step(
         "{command: x, soft_fail: maybe}",
         "error: line 1, column 33: step 1: `soft_fail` must be true or false, and is a text",
     );
@@ -376,7 +346,7 @@ fn outlines_of_pipelines_that_the_sandbox_does_not_run() {
         .into_iter()
         .map(|step| format!("{} [{}] x{}", step.label, step.agents.join(","), step.parallelism))
         .collect();
-    assert_eq!(rows, ["one [cpu=16,memory=64G] x4", "Two [queue=jit] x1", "step 3 [queue=jit] x1"]);
+    assert_eq!(rows, ["one [cpu=16,memory=64G] x4", "Two [queue=jit] x2", "step 3 [queue=jit] x1"]);
     assert_eq!(command_steps("a: 1").unwrap_err().words, "the pipeline has no `steps`");
 }
 

@@ -15,13 +15,13 @@ use crate::parts::{AGENTS, Part};
 use crate::support::{Agent, Caller, TOKEN, build, ended, job, start_for, until};
 
 /// Runs the check with each agent that there is, at the same time.
-async fn with_both<F: Future<Output = ()>>(check: impl Fn(Part, PathBuf) -> F) {
+pub(crate) async fn with_both<F: Future<Output = ()>>(check: impl Fn(Part, PathBuf) -> F) {
     let checks = AGENTS.iter().filter_map(|part| Some(check(*part, part.find()?)));
     futures_util::future::join_all(checks).await;
 }
 
 /// Starts an agent for the job, with a token that is good for nothing else.
-async fn start_agent(sandbox: &Sandbox, program: &Path, job: Uuid) -> Agent {
+pub(crate) async fn start_agent(sandbox: &Sandbox, program: &Path, job: Uuid) -> Agent {
     let stacks = Caller::new(sandbox, TOKEN);
     stacks.stack("a").await;
     let token = stacks.token_for("a", job).await;

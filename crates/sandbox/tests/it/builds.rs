@@ -2,36 +2,14 @@
 
 use std::time::Duration;
 
-use sandbox::Sandbox;
 use sandbox::engine::{
-    AgentFinish, BuildState, Command, Concurrency, Credential, Dependency, ExitMatch, NewAgent,
-    NewStep, Outcome, RetryRule, SoftFail, State, StepKind,
+    BuildState, Command, Concurrency, ConcurrencyMethod, Dependency, ExitMatch, Form, NewStep,
+    RetryRule, SoftFail, State, StepKind,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Caller, TOKEN, build, start, step};
-
-/// Plays an agent that runs the job to this exit status.
-fn run(sandbox: &Sandbox, job: Uuid, exit_status: i32) {
-    sandbox.engine(|engine, now| {
-        let of = Credential::Cluster { cluster: 0 };
-        let agent = engine.register_agent(&of, NewAgent::default(), now).unwrap().id;
-        engine.connect(agent, now).unwrap();
-        engine.acquire(job, agent, now).unwrap();
-        engine.start(job, agent, now).unwrap();
-        let outcome = Outcome { exit_status: Some(exit_status), ..Outcome::default() };
-        engine.finish(job, AgentFinish { outcome, chunks_failed_count: 0 }, now).unwrap();
-        engine.disconnect(agent, now).unwrap();
-    });
-}
-
-fn states(sandbox: &Sandbox, build: Uuid) -> (BuildState, Vec<&'static str>) {
-    sandbox.engine(|engine, _| {
-        let of = engine.build(build).unwrap();
-        (of.state, of.jobs().map(|job| engine.job(job).unwrap().state.name()).collect())
-    })
-}
+use crate::support::{Caller, TOKEN, build, run, start, states, step};
 
 fn keyed(key: &str) -> NewStep {
     NewStep { key: Some(key.to_owned()), ..NewStep::command("true") }
@@ -98,7 +76,7 @@ async fn a_block_waits_for_a_person() {
     let sandbox = start().await;
     let ask = NewStep {
         key: Some("ask".to_owned()),
-        kind: StepKind::Block { prompt: Some("Release?".to_owned()) },
+        kind: StepKind::Block(Form::default()),
         ..NewStep::wait()
     };
     let (id, jobs) = build(&sandbox, vec![keyed("a"), ask, keyed("b")]);
@@ -156,7 +134,11 @@ async fn an_upload_brings_what_others_wait_for() {
 async fn a_group_lets_in_so_many() {
     let sandbox = start().await;
     let one = step("deploy", |new: &mut Command| {
-        new.concurrency = Some(Concurrency { group: "deploy".to_owned(), limit: 1 });
+        new.concurrency = Some(Concurrency {
+            group: "deploy".to_owned(),
+            limit: 1,
+            method: ConcurrencyMethod::Ordered,
+        });
     });
     let (first, a) = build(&sandbox, vec![one.clone()]);
     let (second, b) = build(&sandbox, vec![one.clone(), one]);

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::support::{Caller, TOKEN, job, start, start_with};
 
-fn golden(name: &str) -> Value {
+pub(crate) fn golden(name: &str) -> Value {
     let path = format!("{}/../buildkite/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     serde_json::from_str(&text).unwrap()
@@ -49,7 +49,7 @@ fn differences(golden: &Value, ours: &Value, at: &str) -> Vec<String> {
     }
 }
 
-fn check(name: &str, ours: &Value) {
+pub(crate) fn check(name: &str, ours: &Value) {
     let found = differences(&golden(name), ours, "$");
     assert!(found.is_empty(), "{name}: {found:#?}");
 }

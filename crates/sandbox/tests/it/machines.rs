@@ -308,6 +308,20 @@ async fn a_delete_can_fail() {
 }
 
 #[tokio::test]
+async fn the_log_says_when_a_deleted_machine_had_ended() {
+    let rig = Rig::with(&[], json!({})).await;
+    rig.create(1).await.unwrap();
+    rig.ended().await;
+    let ended = rig.listed().await[0].ended.clone().unwrap().at;
+    rig.backend.delete("m-1").await.unwrap();
+    rig.backend.delete("m-1").await.unwrap();
+    let log = rig.read("log").await;
+    assert_eq!(log[0].get("ended_at"), None, "a create: {log:#}");
+    assert_eq!(log[1]["ended_at"], json!(ended), "the delete: {log:#}");
+    assert_eq!(log[2].get("ended_at"), None, "what was gone already: {log:#}");
+}
+
+#[tokio::test]
 async fn only_the_exact_mark_is_listed() {
     let rig = Rig::with(&[], json!({})).await;
     let mut order = rig.order(1);

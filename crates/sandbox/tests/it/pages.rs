@@ -192,7 +192,8 @@ async fn buttons_do_what_they_say() {
     let sandbox = start_with(|_| ()).await;
     let browser = Browser::new(&sandbox);
     let (id, jobs) = build(&sandbox, "steps: [{block: Go}, {command: a}, {command: b}]");
-    let unblock = format!("/builds/{id}/unblock/0");
+    let step = sandbox.engine(|engine, _| engine.build(id).unwrap().steps[0].id);
+    let unblock = format!("/builds/{id}/unblock/{step}");
     browser.shows(&format!("/builds/{id}"), &[&unblock, "Cancel build", "blocked"]).await;
     assert_eq!(browser.press(&unblock, Some("https://evil.example")).await, 403);
     assert_eq!(browser.press(&unblock, Some(sandbox.url())).await, 200);
@@ -216,6 +217,81 @@ async fn buttons_do_what_they_say() {
     browser.shows("/queues", &["paused", "/queues/default/resume"]).await;
     assert_eq!(browser.press("/queues/default/resume", None).await, 200);
     browser.shows("/queues", &["/queues/default/pause"]).await;
+}
+
+#[tokio::test]
+async fn groups_values_and_what_is_left_out_are_shown() {
+    let sandbox = start_with(|_| ()).await;
+    let browser = Browser::new(&sandbox);
+    let yaml = format!(
+        "steps:\n- group: 'group {NASTY}'\n  key: g\n  steps:\n  - command: 'make {{{{matrix.os}}}}'\n    matrix: {{setup: {{os: [linux, '{NASTY}']}}}}\n  - wait\n- command: never\n  if: build.message == '{NASTY}'\n- command: later\n  skip: 'reason {NASTY}'"
+    );
+    let (build, jobs) = build(&sandbox, &yaml);
+    let text = "&lt;img src=x onerror=alert(1)&gt;";
+    let words = [
+        format!("group {text}"),
+        "3 steps".to_owned(),
+        "os=linux".to_owned(),
+        format!("os={text}"),
+        format!("not true of this build: build.message == '{text}'"),
+        format!("skipped: reason {text}"),
+    ];
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let page = browser.shows(&format!("/builds/{build}"), &words).await;
+    assert_eq!(page.matches("<li class=\"inside\"").count(), 2, "{page}");
+    assert!(page.contains("<li class=\"divider inside\""), "{page}");
+    browser.shows("/", &["2 left out", "2 under way"]).await;
+    browser.shows(&format!("/jobs/{}", jobs[0]), &["os=linux", &format!("group {text}")]).await;
+    browser.shows(&format!("/jobs/{}", jobs[2]), &["broken", "not true of this build"]).await;
+}
+
+#[tokio::test]
+async fn a_form_is_filled_in_and_sent() {
+    let sandbox = start_with(|_| ()).await;
+    let browser = Browser::new(&sandbox);
+    let yaml = format!(
+        "steps:\n- block: Release\n  prompt: 'prompt {NASTY}'\n  blocked_state: failed\n  fields:\n  - {{text: 'label {NASTY}', key: name, hint: 'hint {NASTY}', default: 'value {NASTY}', format: '[^<]+'}}\n  - {{text: Notes, key: notes, default: \"one\\ntwo\", required: false}}\n  - {{select: One, key: one, options: [{{label: 'option {NASTY}', value: a}}]}}\n  - {{select: Many, key: many, multiple: true, default: [a, b], options: [{{label: A, value: a}}, {{label: B, value: b}}]}}\n  - {{select: Any, key: any, required: false, options: [{{label: A, value: a}}]}}"
+    );
+    let (build, _) = build(&sandbox, &yaml);
+    let step = sandbox.engine(|engine, _| engine.build(build).unwrap().steps[0].id);
+    let said = |what: &str| format!("{what} &lt;img src=x onerror=alert(1)&gt;");
+    let words = ["prompt", "label", "hint", "value", "option"].map(said);
+    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+    words.extend([
+        "type=\"radio\"",
+        "type=\"checkbox\"",
+        "<textarea",
+        "<select",
+        "counts as failed",
+    ]);
+    browser.shows(&format!("/builds/{build}"), &words).await;
+
+    let send = async |form: &str| {
+        let path = format!("{}/builds/{build}/unblock/{step}", sandbox.url());
+        let request = browser.http.post(path).body(form.to_owned());
+        let kind = "application/x-www-form-urlencoded";
+        let reply = request.header("Content-Type", kind).send().await.unwrap();
+        (reply.status(), reply.text().await.unwrap())
+    };
+    let (status, page) = send("name=%3Cimg&notes=&one=a&many=&any=").await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        page.contains("the field &quot;name&quot; must match [^&lt;]+, and is &quot;&lt;img"),
+        "{page}"
+    );
+    let (status, page) = send("name=x&one=&one=a&many=&any=").await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "nothing is ticked: {page}");
+    let (status, page) = send("name=a+b&notes=1%0D%0A2&one=&one=a&many=&many=a&many=b&any=").await;
+    assert_eq!(status, StatusCode::OK, "{page}");
+    let meta_data = sandbox.engine(|engine, _| engine.build(build).unwrap().meta_data.clone());
+    let expected = [("many", "a\nb"), ("name", "a b"), ("notes", "1\n2"), ("one", "a")];
+    assert_eq!(
+        meta_data.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Vec<_>>(),
+        expected
+    );
+    browser.shows(&format!("/builds/{build}"), &["passed", "name=a b"]).await;
+    let (status, _) = send("name=again").await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "it is answered");
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
-use sandbox::engine::{Checkout, Command, Engine, Job, NewBuild, NewStep, StepKind};
+use sandbox::engine::{
+    AgentFinish, BuildState, Checkout, Command, Credential, Engine, Job, NewAgent, NewBuild,
+    NewStep, Outcome, StepKind,
+};
 use sandbox::{Options, Sandbox};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -50,6 +53,38 @@ pub(crate) fn job(sandbox: &Sandbox, command: &str) -> Uuid {
     build(sandbox, vec![NewStep::command(command)]).1[0]
 }
 
+/// A build of this pipeline with these variables, and its jobs.
+pub(crate) fn build_yaml(sandbox: &Sandbox, env: &[(&str, &str)], yaml: &str) -> (Uuid, Vec<Uuid>) {
+    let steps = sandbox::pipeline::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
+    let env = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    sandbox.engine(|engine, now| {
+        let new = NewBuild { pipeline: "web".to_owned(), env, steps, ..NewBuild::default() };
+        let build = engine.create_build(new, now).unwrap();
+        (build, engine.build(build).unwrap().jobs().collect())
+    })
+}
+
+/// Plays an agent that runs the job to this exit status.
+pub(crate) fn run(sandbox: &Sandbox, job: Uuid, exit_status: i32) {
+    sandbox.engine(|engine, now| {
+        let of = Credential::Cluster { cluster: 0 };
+        let agent = engine.register_agent(&of, NewAgent::default(), now).unwrap().id;
+        engine.connect(agent, now).unwrap();
+        engine.acquire(job, agent, now).unwrap();
+        engine.start(job, agent, now).unwrap();
+        let outcome = Outcome { exit_status: Some(exit_status), ..Outcome::default() };
+        engine.finish(job, AgentFinish { outcome, chunks_failed_count: 0 }, now).unwrap();
+        engine.disconnect(agent, now).unwrap();
+    });
+}
+
+pub(crate) fn states(sandbox: &Sandbox, build: Uuid) -> (BuildState, Vec<&'static str>) {
+    sandbox.engine(|engine, _| {
+        let of = engine.build(build).unwrap();
+        (of.state, of.jobs().map(|job| engine.job(job).unwrap().state.name()).collect())
+    })
+}
+
 /// Waits for the engine to answer something, and says what it waited for if it does not.
 pub(crate) async fn until<T>(
     sandbox: &Sandbox,
@@ -75,6 +110,7 @@ pub(crate) async fn ended(sandbox: &Sandbox, id: Uuid) -> Job {
 pub(crate) struct Caller {
     http: reqwest::Client,
     base: String,
+    scheme: &'static str,
     token: String,
 }
 
@@ -87,7 +123,12 @@ pub(crate) struct Answer {
 impl Caller {
     pub(crate) fn new(sandbox: &Sandbox, token: &str) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { http, base: sandbox.url().to_owned(), token: token.to_owned() }
+        Self { http, base: sandbox.url().to_owned(), scheme: "Token", token: token.to_owned() }
+    }
+
+    /// A client of the REST API.
+    pub(crate) fn rest(sandbox: &Sandbox, token: &str) -> Self {
+        Self { scheme: "Bearer", ..Self::new(sandbox, token) }
     }
 
     /// The same connections with another token.
@@ -104,7 +145,7 @@ impl Caller {
         let mut request = self
             .http
             .request(method, format!("{}{path}", self.base))
-            .header("authorization", format!("Token {}", self.token));
+            .header("authorization", format!("{} {}", self.scheme, self.token));
         if !body.is_null() {
             request = request.json(&body);
         }

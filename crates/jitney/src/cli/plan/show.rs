@@ -1,5 +1,7 @@
 //! What a plan says, for people and for scripts. Which offer comes first was decided before.
 
+use std::collections::BTreeSet;
+
 use planner::{Bytes, Explained, Offer, Refusal, Shape, spell_duration};
 use serde_json::{Value, json};
 
@@ -12,7 +14,8 @@ pub(super) fn tags(case: &Case, currency: &str, screen: Screen) -> String {
     let shape = match &explained.shape {
         Ok(shape) => shape,
         Err(refusal @ Refusal::Invalid(_)) => {
-            return format!("{} {refusal}\n", screen.bad("No machine:"));
+            let doubts = doubts(&explained.doubtful);
+            return format!("{} {refusal}\n{doubts}", screen.bad("No machine:"));
         }
         Err(refusal @ Refusal::Foreign(_)) => return format!("{}\n", sentence(refusal)),
     };
@@ -37,7 +40,22 @@ pub(super) fn tags(case: &Case, currency: &str, screen: Screen) -> String {
         text.push_str(&screen.table(["", "backend", "machine", "where", "price an hour"], rows));
     }
     text.push_str(&exclusions(explained, screen));
+    text.push_str(&doubts(&explained.doubtful));
     text
+}
+
+/// What is shown holds where these policies match.
+fn doubts(policies: &[usize]) -> String {
+    let numbers: Vec<String> = policies.iter().map(|index| (index + 1).to_string()).collect();
+    if numbers.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\nDepends on where the build comes from, which Jitney would look up in Buildkite. Shown is \
+         what holds if it matches policy {}; say with --pull-request, --fork or --author whether it \
+         does.\n",
+        numbers.join(" and ")
+    )
 }
 
 /// Every command step of a pipeline: a line each, then what is wrong.
@@ -64,6 +82,9 @@ pub(super) fn steps(cases: &[Case], currency: &str, screen: Screen) -> String {
         text.push_str(&format!("\n{}: {why}\n", screen.strong(&case.label)));
         text.push_str(&exclusions(&case.explained, screen));
     }
+    let doubtful: BTreeSet<usize> =
+        cases.iter().flat_map(|case| case.explained.doubtful.iter().copied()).collect();
+    text.push_str(&doubts(&doubtful.into_iter().collect::<Vec<_>>()));
     let wrong = cases.iter().filter(|case| case.fate() == Fate::Wrong).count();
     let jobs: u64 = cases.iter().map(|case| u64::from(case.jobs)).sum();
     let steps = cases.len();
@@ -136,6 +157,8 @@ fn case_json(case: &Case) -> Value {
         .iter()
         .map(|(backend, why)| json!({"backend": backend, "why": why}))
         .collect();
+    let doubtful = explained.doubtful.iter().map(|index| format!("policies[{index}]"));
+    let doubtful: Vec<String> = doubtful.collect();
     json!({
         "label": case.label,
         "jobs": case.jobs,
@@ -150,6 +173,7 @@ fn case_json(case: &Case) -> Value {
         "refusal": refusal.map(ToString::to_string),
         "offers": explained.offers.iter().map(offer_json).collect::<Vec<_>>(),
         "exclusions": excluded,
+        "doubtful": doubtful,
         "agent_tags": explained.tags,
     })
 }

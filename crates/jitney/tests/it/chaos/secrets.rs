@@ -44,7 +44,9 @@ fn files(folder: &Path) -> String {
 async fn planted_secrets_appear_nowhere() {
     let mut world = World::new().await;
     world.on_processes();
-    world.more = format!("access: {{ token: {OF_THE_API} }}");
+    // Its environment is looked at, for the sake of one fact.
+    let policies = "policies: [{ match: { fork: true }, limits: { machines: 9 } }]";
+    world.more = format!("access: {{ token: {OF_THE_API} }}\n{policies}");
     let config = world.config();
     let loud = fs::read_to_string(&config).unwrap().replace("level: info", "level: trace");
     fs::write(&config, loud).unwrap();

@@ -53,6 +53,7 @@ fn call(action: &Action) -> Option<String> {
     let list = |jobs: &[JobId]| jobs.iter().map(|job| short(*job)).collect::<Vec<_>>().join(" ");
     Some(match action {
         Action::Ask { jobs, .. } => format!("ask {}", list(jobs)),
+        Action::Look { job, .. } => format!("look {}", short(*job)),
         Action::Reserve { jobs, .. } => format!("reserve {}", list(jobs)),
         Action::Mint { jobs, .. } => {
             let jobs = jobs.iter().map(|(job, attempt)| format!("{}/{attempt}", short(*job)));
@@ -65,6 +66,9 @@ fn call(action: &Action) -> Option<String> {
         Action::Finish { job, .. } => format!("finish {}", short(*job)),
         Action::Notify { job, notice: Notice::CutShort { why, .. }, .. } => {
             format!("tell {}: {}", short(*job), cut_short(why))
+        }
+        Action::Notify { job, notice: Notice::Assumed { .. }, .. } => {
+            format!("tell {}: assumed", short(*job))
         }
         Action::Notify { .. } => return None,
     })
@@ -97,6 +101,8 @@ fn reason(reason: &Reason) -> Option<String> {
         Reason::Removing { .. } => "removing".into(),
         Reason::Foreign { tag, nearest: None } => format!("foreign {tag}"),
         Reason::Foreign { tag, nearest: Some(near) } => format!("foreign {tag} ({near}?)"),
+        Reason::LookingUp { words: Some(words), .. } => format!("look failed: {words}"),
+        Reason::LookingUp { words: None, .. } => "looking up".into(),
         Reason::CreateRate { .. }
         | Reason::Reserving
         | Reason::Creating { .. }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use planner::{
     Answer, BackendKind, BackendName, BackendPolicy, BackendSeen, Bytes, Candidate, Cpu,
     CreateOutcome, Doom, EndSeen, Event, Failure, FailureClass, Foreign, Invalid, JobId, JobRow,
-    JobState, Ledger, Limits, MachineName, MachineSeen, Margins, Observation, Offer, Phase, Policy,
-    QueuePolicy, QueueSeen, Request, Shape, Shapes, Spot, Timestamp, TokenSeen, UnknownTags,
-    Verdict, decide, worst_cost,
+    JobState, Ledger, Limits, MachineName, MachineSeen, Margins, Observation, Offer, OriginSeen,
+    Phase, Policy, QueuePolicy, QueueSeen, Request, Shape, Shapes, Spot, Timestamp, TokenSeen,
+    UnknownTags, Verdict, decide, worst_cost,
 };
 use uuid::Uuid;
 
@@ -65,6 +65,11 @@ impl Job {
         Self { verdict: Some(Verdict::Foreign(foreign)), ..self }
     }
 
+    /// A policy asks where its build comes from, and that is not known.
+    pub(super) fn undecided(self) -> Self {
+        Self { verdict: Some(Verdict::Undecided { policies: vec![1] }), ..self }
+    }
+
     fn row(&self) -> Arc<JobRow> {
         Arc::new(JobRow {
             id: id(self.number),
@@ -111,6 +116,7 @@ impl Job {
             offers: self.places.iter().map(offer).collect(),
             policies: Vec::new(),
             tags: Vec::new(),
+            assumed: None,
         })
     }
 }
@@ -182,6 +188,18 @@ impl Scene {
         })
     }
 
+    /// What looks at the job have brought.
+    pub(super) fn looked(&self, number: u128, origin: OriginSeen) -> Self {
+        self.each_queue(|queue| {
+            queue.origins.insert(id(number), origin.clone());
+        })
+    }
+
+    pub(super) fn looks_not_before(&self, seconds: u64) -> Self {
+        let at = self.now.plus(Duration::from_secs(seconds));
+        self.each_queue(|queue| queue.look_not_before = at)
+    }
+
     pub(super) fn limit_machines(&self, machines: u32) -> Self {
         self.change(|scene| scene.policy.limits.machines = Some(machines))
     }
@@ -226,6 +244,23 @@ impl Scene {
             doom: None,
             at: self.now,
         })
+    }
+
+    /// Taken on with what the strictest of its policies allow.
+    pub(super) fn taken_assuming(&self, job: Job, why: &str) -> Self {
+        let request = Request { assumed: Some(why.into()), ..Request::clone(&job.request()) };
+        self.record(Event::Taken {
+            job: id(job.number),
+            row: job.row(),
+            request: Some(Arc::new(request)),
+            doom: None,
+            at: self.now,
+        })
+    }
+
+    pub(super) fn told_assumed(&self, number: u128) -> Self {
+        let notice = planner::Notice::Assumed { why: "403".into() };
+        self.record(Event::Told { job: id(number), notice, at: self.now })
     }
 
     pub(super) fn doomed(&self, job: Job) -> Self {

@@ -34,6 +34,8 @@ pub(crate) struct Token {
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) candidate: Arc<Candidate>,
+    /// What it gets, once it is known where its build comes from; for jobs of which a policy asks.
+    pub(crate) hidden: Option<Arc<Request>>,
     pub(crate) state: JobState,
     pub(crate) reservation: Option<Reservation>,
     /// The machine whose agent got it, and when.
@@ -52,6 +54,7 @@ impl Job {
     pub(crate) fn request(&self) -> Option<&Arc<Request>> {
         match &self.candidate.verdict {
             Verdict::Ours(request) => Some(request),
+            Verdict::Undecided { .. } => self.hidden.as_ref(),
             Verdict::Invalid(_) | Verdict::Foreign(_) => None,
         }
     }

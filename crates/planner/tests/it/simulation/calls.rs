@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use planner::{
     Action, Answer, BackendName, CreateOutcome, Event, Failure, FailureClass, FinishOutcome, JobId,
-    JobState, Outcome, QueueKey, Timestamp,
+    JobState, LookFailure, Outcome, QueueKey, Timestamp,
 };
 
 use super::backends::Order;
@@ -19,6 +19,7 @@ use super::world::{Happening, Sim};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
     Ask(JobId),
+    Look(JobId),
     Reserve(JobId),
     Mint(JobId),
     Create(JobId, u32),
@@ -31,6 +32,7 @@ impl Key {
     pub(crate) const fn job(&self) -> JobId {
         match self {
             Self::Ask(job)
+            | Self::Look(job)
             | Self::Reserve(job)
             | Self::Mint(job)
             | Self::Create(job, _)
@@ -46,6 +48,7 @@ impl Key {
         match self {
             Self::Create(_, attempt) | Self::Delete(_, attempt) => Some(*attempt),
             Self::Ask(_)
+            | Self::Look(_)
             | Self::Reserve(_)
             | Self::Mint(_)
             | Self::Finish(_)
@@ -57,6 +60,7 @@ impl Key {
 pub(crate) fn keys_of(action: &Action) -> Vec<Key> {
     match action {
         Action::Ask { jobs, .. } => jobs.iter().copied().map(Key::Ask).collect(),
+        Action::Look { job, .. } => vec![Key::Look(*job)],
         Action::Reserve { jobs, .. } => jobs.iter().copied().map(Key::Reserve).collect(),
         Action::Mint { jobs, .. } => jobs.iter().map(|(job, _)| Key::Mint(*job)).collect(),
         Action::Create(create) => vec![Key::Create(create.job, create.attempt)],
@@ -73,7 +77,8 @@ pub(crate) fn without(action: &mut Action, left_out: &BTreeSet<JobId>) {
             jobs.retain(|job| !left_out.contains(job));
         }
         Action::Mint { jobs, .. } => jobs.retain(|(job, _)| !left_out.contains(job)),
-        Action::Create(_)
+        Action::Look { .. }
+        | Action::Create(_)
         | Action::Delete { .. }
         | Action::Finish { .. }
         | Action::Notify { .. } => {}
@@ -84,12 +89,22 @@ pub(crate) fn without(action: &mut Action, left_out: &BTreeSet<JobId>) {
 #[derive(Clone, Debug)]
 enum Effect {
     States(Vec<(JobId, JobState)>),
-    Reserved { yes: Vec<JobId>, no: Vec<JobId> },
-    Minted { tokens: Vec<(Token, u32)>, refused: Vec<JobId> },
+    /// How a look failed, if it did.
+    Looked(Option<LookFailure>),
+    Reserved {
+        yes: Vec<JobId>,
+        no: Vec<JobId>,
+    },
+    Minted {
+        tokens: Vec<(Token, u32)>,
+        refused: Vec<JobId>,
+    },
     Made,
     NotMade(Failure),
     Deleted,
-    Finished { taken: bool },
+    Finished {
+        taken: bool,
+    },
     Noted,
 }
 
@@ -167,6 +182,7 @@ impl Call {
             Action::Create(create) => Side::Backend(create.offer.backend.clone()),
             Action::Delete { backend, .. } => Side::Backend(backend.clone()),
             Action::Ask { .. }
+            | Action::Look { .. }
             | Action::Reserve { .. }
             | Action::Mint { .. }
             | Action::Finish { .. }
@@ -200,6 +216,7 @@ impl Sim<'_> {
         let Some(mut call) = self.calls.remove(&id) else { return };
         let effect = match call.action.clone() {
             Action::Ask { jobs, .. } => self.states(&jobs),
+            Action::Look { job, .. } => self.look(job),
             Action::Reserve { jobs, lease, .. } => self.reserve(&jobs, lease, call.epoch),
             Action::Mint { jobs, lifetime, .. } => self.mint(&jobs, lifetime),
             Action::Create(_) => self.create(&call),
@@ -238,6 +255,15 @@ impl Sim<'_> {
             states.push((*job, state));
         }
         Effect::States(states)
+    }
+
+    /// Of some jobs Buildkite never tells, of others it may not.
+    fn look(&mut self, job: JobId) -> Effect {
+        if self.strikes(Kind::Denied, 500) {
+            return Effect::Looked(Some(LookFailure::Refused));
+        }
+        let always = self.faults.has(Kind::AnswerOmits) && job.0.as_bytes()[0].is_multiple_of(8);
+        Effect::Looked(always.then_some(LookFailure::Failed))
     }
 
     fn reserve(&mut self, jobs: &[JobId], lease: Duration, epoch: u64) -> Effect {
@@ -363,6 +389,7 @@ impl Sim<'_> {
     fn pace(&mut self, call: &Call) {
         let (queue, lane) = match &call.action {
             Action::Ask { queue, .. } => (queue, 0),
+            Action::Look { queue, .. } => (queue, 4),
             Action::Reserve { queue, .. } => (queue, 1),
             Action::Mint { queue, .. } => (queue, 2),
             Action::Finish { queue, .. } => (queue, 3),
@@ -382,6 +409,7 @@ impl Sim<'_> {
             0 => seen.ask_not_before = until,
             1 => seen.reserve_not_before = until,
             2 => seen.mint_not_before = until,
+            4 => seen.look_not_before = until,
             _ => seen.finish_not_before = until,
         }
     }
@@ -412,6 +440,15 @@ impl Sim<'_> {
                 if let Some(Effect::States(states)) = effect {
                     self.answered(call, states);
                 }
+                Vec::new()
+            }
+            Action::Look { queue, job } => {
+                let failure = match (effect, call.brings) {
+                    (Some(Effect::Looked(failure)), _) => *failure,
+                    (_, Brings::TooMany) => Some(LookFailure::Unreachable),
+                    (_, _) => Some(LookFailure::Failed),
+                };
+                self.looked(call.shell, queue, *job, failure);
                 Vec::new()
             }
             Action::Reserve { lease, .. } => match effect {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use planner::BackendName;
 
 use super::dice::Dice;
+use super::mask::Mask;
 use super::world::Sim;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,6 +150,7 @@ pub(crate) struct Faults {
     /// Somebody cancels the job that this step is about, the moment before it.
     pub(crate) cancel_at: Option<u64>,
     pub(crate) crashes_left: u32,
+    pub(crate) mask: Mask,
 }
 
 impl Faults {
@@ -245,7 +247,7 @@ const LONG_TIMEOUT: Duration = Duration::from_secs(60);
 impl Sim<'_> {
     /// Whether this kind of bad luck is to strike, here or later; it counts when it does harm.
     pub(crate) fn looms(&mut self, kind: Kind, per_mille: u64) -> bool {
-        self.faults.has(kind) && self.dice.chance(per_mille)
+        self.faults.has(kind) && self.faults.mask.strikes(kind, per_mille)
     }
 
     /// Whether this kind of bad luck strikes now.

@@ -313,7 +313,7 @@ impl Sim<'_> {
         for key in call.keys() {
             let (span, most) = match key {
                 Key::Ask(_) => (Duration::from_secs(10), 25),
-                Key::Create(..) => (MINUTE, 15),
+                Key::Create(..) | Key::Look(_) => (MINUTE, 15),
                 Key::Delete(..) | Key::Finish(_) => (MINUTE, 20),
                 Key::Reserve(_) | Key::Mint(_) => (MINUTE, 40),
                 // Those have a promise of their own.

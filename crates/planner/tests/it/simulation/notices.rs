@@ -33,6 +33,7 @@ enum Story {
     TwoInstallations,
     Foreign,
     Starting,
+    LookingUp,
 }
 
 const WITHIN: Duration = Duration::from_secs(2);
@@ -53,9 +54,11 @@ fn story(reason: &Reason) -> Option<Story> {
         Reason::TwoInstallations { .. } => Some(Story::TwoInstallations),
         Reason::Foreign { nearest: Some(_), .. } => Some(Story::Foreign),
         Reason::Starting { note: Some(_), .. } => Some(Story::Starting),
+        Reason::LookingUp { words: Some(_), .. } => Some(Story::LookingUp),
         Reason::CreateRate { .. }
         | Reason::BuildkiteUnreachable
         | Reason::BackingOff { .. }
+        | Reason::LookingUp { words: None, .. }
         | Reason::Reserving
         | Reason::Creating { .. }
         | Reason::Starting { note: None, .. }
@@ -71,7 +74,10 @@ impl Notices {
     fn heard(&mut self, index: usize, job: JobId, notice: &Notice) {
         let story = match notice {
             Notice::Waiting { reason, .. } => story(reason),
-            Notice::Made { .. } | Notice::Retrying { .. } | Notice::CutShort { .. } => None,
+            Notice::Made { .. }
+            | Notice::Retrying { .. }
+            | Notice::CutShort { .. }
+            | Notice::Assumed { .. } => None,
         };
         match story {
             Some(story) => self.told.insert((index, job), story),

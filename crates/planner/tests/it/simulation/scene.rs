@@ -17,6 +17,9 @@ use super::dice::Dice;
 use super::faults::Kind;
 use super::world::{BASE, Happening, Sim, Window};
 
+/// The policy that asks where builds come from, with a limit of its own.
+pub(crate) const ASKING: usize = 0;
+
 /// How large a run is, and what does not change in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Scene {
@@ -143,8 +146,8 @@ fn request(dice: &mut Dice) -> Request {
     if dice.chance(200) {
         offers.remove(0);
     }
-    let policies = if dice.chance(300) { vec![0] } else { Vec::new() };
-    Request { shape, offers, policies, tags: Vec::new() }
+    let policies = if dice.chance(300) { vec![ASKING] } else { Vec::new() };
+    Request { shape, offers, policies, tags: Vec::new(), assumed: None }
 }
 
 fn verdict(dice: &mut Dice, alike: bool) -> Verdict {
@@ -220,8 +223,10 @@ impl Sim<'_> {
         if self.strikes(Kind::RunsTooLong, 250) {
             runs_for = Duration::from_secs(400);
         }
+        let (verdict, hidden) = self.hide(id, verdict);
         let job = Job {
             candidate: Arc::new(Candidate { row: Arc::new(row), verdict }),
+            hidden,
             state: JobState::NotReady,
             reservation: None,
             acquired: None,
@@ -238,6 +243,23 @@ impl Sim<'_> {
         if self.looms(Kind::Priorities, 500) {
             let later = at + self.dice.between(0, 10_000);
             self.at(later, Happening::Reprioritise(id));
+        }
+    }
+
+    /// Of some jobs a policy asks where their builds come from, and only a look tells.
+    fn hide(&self, id: JobId, verdict: Verdict) -> (Verdict, Option<Arc<Request>>) {
+        let [_, one, two, ..] = id.0.as_bytes();
+        let asks = !self.scene.jobs_alike && one.is_multiple_of(4);
+        match verdict {
+            Verdict::Ours(request) if asks => {
+                let policies = if two.is_multiple_of(2) { vec![ASKING] } else { Vec::new() };
+                let request = Request { policies, ..Arc::unwrap_or_clone(request) };
+                (Verdict::Undecided { policies: vec![ASKING] }, Some(Arc::new(request)))
+            }
+            verdict @ (Verdict::Ours(_)
+            | Verdict::Invalid(_)
+            | Verdict::Foreign(_)
+            | Verdict::Undecided { .. }) => (verdict, None),
         }
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Shell {
     pub(crate) round_at: Option<Timestamp>,
     pub(crate) rounds: u64,
     pub(crate) restarting: bool,
+    /// What becomes of an event on its way into the ledger: itself, but for a planted bug.
+    pub(crate) hears: fn(Event) -> Option<Event>,
 }
 
 /// The least time between two rounds.
@@ -97,6 +99,7 @@ impl Shell {
             round_at: None,
             rounds: 0,
             restarting: false,
+            hears: Some,
         }
     }
 
@@ -110,6 +113,7 @@ impl Shell {
     }
 
     pub(crate) fn record(&mut self, event: Event) {
+        let Some(event) = (self.hears)(event) else { return };
         self.unwritten.push(event.clone());
         if !self.disk_full {
             self.write_down();
@@ -189,9 +193,13 @@ impl Sim<'_> {
             self.check_begun(index, &fact);
             self.shells[index].record(fact);
         }
-        let mut wrote = changed;
+        let wrote = changed || plan.steps.iter().any(|step| !step.intents.is_empty());
+        let shell = &mut self.shells[index];
+        if wrote && !shell.disk_full {
+            // Also where the process dies in the midst of this round.
+            shell.written_at = shown;
+        }
         for step in plan.steps {
-            wrote |= !step.intents.is_empty();
             changed |= self.perform(index, step);
             if !self.shells[index].alive {
                 return;
@@ -200,9 +208,6 @@ impl Sim<'_> {
         // What was written shows that the disk is full.
         let shell = &mut self.shells[index];
         shell.seen.journal_full |= wrote && shell.disk_full;
-        if wrote && !shell.disk_full {
-            shell.written_at = shown;
-        }
         self.check_round(changed);
         self.check_told(index);
         self.shells[index].tidy();
@@ -290,6 +295,7 @@ impl Sim<'_> {
                 !keys_of(action).is_empty()
             }
             Action::Ask { .. }
+            | Action::Look { .. }
             | Action::Mint { .. }
             | Action::Delete { .. }
             | Action::Notify { .. } => true,
@@ -322,6 +328,7 @@ impl Sim<'_> {
                 Some(order)
             }
             Action::Ask { .. }
+            | Action::Look { .. }
             | Action::Reserve { .. }
             | Action::Mint { .. }
             | Action::Delete { .. }

@@ -95,9 +95,10 @@ impl Sim<'_> {
             Reason::CoolingDown { until, .. } | Reason::BackingOff { until, .. } => {
                 self.clock(index) <= until.plus(SILENCE)
             }
-            Reason::Reserving | Reason::Creating { .. } | Reason::Failing => {
-                self.worked_within(shell, index, job, SILENCE)
-            }
+            Reason::Reserving
+            | Reason::Creating { .. }
+            | Reason::Failing
+            | Reason::LookingUp { .. } => self.worked_within(shell, index, job, SILENCE),
             Reason::Removing { .. } | Reason::Starting { .. } | Reason::AgentConnected { .. } => {
                 self.worked_within(shell, index, job, self.scene.start_timeout + SILENCE)
             }
@@ -126,7 +127,12 @@ impl Sim<'_> {
 
 const fn brings_forward(key: &Key) -> bool {
     match key {
-        Key::Reserve(_) | Key::Mint(_) | Key::Create(..) | Key::Delete(..) | Key::Finish(_) => true,
+        Key::Look(_)
+        | Key::Reserve(_)
+        | Key::Mint(_)
+        | Key::Create(..)
+        | Key::Delete(..)
+        | Key::Finish(_) => true,
         Key::Ask(_) | Key::Notify(..) => false,
     }
 }

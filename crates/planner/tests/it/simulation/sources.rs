@@ -1,13 +1,18 @@
 //! How a shell comes to know the world: listings of queues and backends, and whether Buildkite can
 //! be reached. Each carries the moment at which its request started, also when it is late or old.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use planner::{BackendName, Failure, FailureClass, QueueKey, Timestamp};
+use planner::{
+    BackendName, Candidate, Failure, FailureClass, JobId, LookFailure, Origin, OriginSeen,
+    QueueKey, Request, Timestamp, Verdict,
+};
 
 use super::backends::Listing;
 use super::buildkite::Listed;
 use super::faults::{Brings, Kind, Side};
+use super::scene::ASKING;
 use super::world::{Happening, Sim, ToShell};
 
 /// What a source has for its shell.
@@ -128,6 +133,7 @@ impl Sim<'_> {
     ) {
         let Some(listed) = listed else { return };
         let now = self.now;
+        let candidates = self.decided(index, &queue, &listed.candidates);
         let shell = &mut self.shells[index];
         let seen = shell.seen.queues.entry(queue).or_default();
         if seen.listed_at.is_some_and(|at| at >= listed_at) {
@@ -135,15 +141,62 @@ impl Sim<'_> {
         }
         let first = seen.listed_at.is_none();
         let same = seen.paused == listed.paused
-            && seen.candidates.len() == listed.candidates.len()
-            && seen.candidates.iter().zip(listed.candidates.iter()).all(|(a, b)| a.row == b.row);
+            && seen.candidates.len() == candidates.len()
+            && seen.candidates.iter().zip(candidates.iter()).all(|(a, b)| a.row == b.row);
         seen.listed_at = Some(listed_at);
         seen.paused = listed.paused;
-        seen.candidates = listed.candidates;
+        seen.candidates = candidates;
         let stale_round = now.since(shell.last_round) >= Duration::from_secs(1);
         if first || !same || stale_round {
             self.want_round(index, now);
         }
+    }
+
+    /// What a look at a job has brought; its row is assessed anew with it.
+    pub(crate) fn looked(
+        &mut self,
+        index: usize,
+        queue: &QueueKey,
+        job: JobId,
+        failure: Option<LookFailure>,
+    ) {
+        let shell = &mut self.shells[index];
+        let seen = shell.seen.queues.entry(queue.clone()).or_default();
+        let origin = seen.origins.entry(job).or_default();
+        *origin = match failure {
+            None => OriginSeen::Known(Origin::default()),
+            Some(failure) => origin.after_failure(failure, "no environment"),
+        };
+        let candidates = Arc::clone(&seen.candidates);
+        let candidates = self.decided(index, queue, &candidates);
+        let seen = self.shells[index].seen.queues.entry(queue.clone()).or_default();
+        seen.candidates = candidates;
+    }
+
+    /// The listing with the verdicts on those rows that could not be judged without a look.
+    fn decided(
+        &self,
+        index: usize,
+        queue: &QueueKey,
+        candidates: &[Arc<Candidate>],
+    ) -> Arc<[Arc<Candidate>]> {
+        let seen = self.shells[index].seen.queues.get(queue);
+        let decided = |candidate: &Arc<Candidate>| {
+            let id = candidate.row.id;
+            let hidden = self.buildkite.jobs.get(&id).and_then(|job| job.hidden.clone())?;
+            let request = match seen?.origins.get(&id)? {
+                OriginSeen::Unknown { .. } => return None,
+                OriginSeen::Known(_) => hidden,
+                OriginSeen::Denied { words } => Arc::new(Request {
+                    policies: vec![ASKING],
+                    assumed: Some(words.clone()),
+                    ..Request::clone(&hidden)
+                }),
+            };
+            let (row, verdict) = (Arc::clone(&candidate.row), Verdict::Ours(request));
+            Some(Arc::new(Candidate { row, verdict }))
+        };
+        candidates.iter().map(|known| decided(known).unwrap_or_else(|| Arc::clone(known))).collect()
     }
 
     fn backend_listed(

@@ -242,7 +242,10 @@ impl Round<'_> {
         let waiting = Reason::BackingOff { failure: failed.failure.clone(), until };
         let ends = entry.attempts.iter().filter_map(|attempt| match attempt.delete {
             Delete::Confirmed { at } => attempt.end_seen_at.or(Some(at)),
-            Delete::No | Delete::Intended { .. } | Delete::Refused { .. } => attempt.end_seen_at,
+            // A listing may show that it is gone before its delete is answered.
+            Delete::No | Delete::Intended { .. } | Delete::Refused { .. } => {
+                attempt.end_seen_at.or(attempt.gone_at)
+            }
         });
         let over = ends.max().map_or(failed.at, |end| end.max(failed.at));
         if !self.due(until) {

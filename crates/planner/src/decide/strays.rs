@@ -27,7 +27,7 @@ impl Round<'_> {
 
     /// Whether another installation made the machine while we were running. What we first saw when
     /// we began to look was there before us; its own time of birth is told by another clock, and
-    /// serves only where we asked for the very same machine.
+    /// serves only where we asked for the very same machine, or let go of its job.
     fn is_strangers(
         &self,
         name: &BackendName,
@@ -51,7 +51,8 @@ impl Round<'_> {
                     let settled = first.plus(self.listing_lag(name));
                     backend.listed_at.is_some_and(|at| at > first && at >= settled)
                 };
-                unknown && backend.first_listed_at.is_some_and(later)
+                let young = machine.created_at > self.seen.started_at;
+                (unknown || young) && backend.first_listed_at.is_some_and(later)
             }
         }
     }

@@ -331,6 +331,16 @@ fn a_machine_that_came_about_late_is_not_deleted_on_an_earlier_word() {
 }
 
 #[test]
+fn another_machine_needs_a_word_from_after_the_end_of_the_last() {
+    let up = Scene::new().made(job(1), 1).after(301).listed_now().said(1, Reserved).settled();
+    let given_up = up.reserved(1).token(1, 2).after(1).said(1, Reserved);
+    // It goes after the word, and before its delete is answered.
+    let gone = given_up.after(1).vanished(1, 1).settled().after(5);
+    check(&gone, "ask 1; 1 waits: backing off");
+    check(&gone.said(1, Reserved), "create 1/2 on here");
+}
+
+#[test]
 fn a_refused_renewal_deletes_nothing() {
     let scene = Scene::new().made(job(1), 1).after(130).listed_now().refused(1);
     check(&scene, "ask 1; 1 waits: starting");

@@ -390,6 +390,14 @@ impl Scene {
             .listed_now()
     }
 
+    /// A listing does not show the machine any more.
+    pub(super) fn vanished(&self, number: u128, attempt: u32) -> Self {
+        let key = (id(number), attempt);
+        self.listed_now().backend(|backend| {
+            backend.machines.remove(&key);
+        })
+    }
+
     pub(super) fn said(&self, number: u128, state: JobState) -> Self {
         let answer = Answer { state, asked_at: self.now };
         self.change(|scene| {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{
-    Action, Answer, Create, Entry, Event, Finish, FinishOutcome, JobId, JobState, Ledger,
-    Observation, Plan, Policy, Step, Timestamp, Verdict,
+    Action, Answer, BackendSeen, Create, Entry, Event, Finish, FinishOutcome, JobId, JobState,
+    Ledger, MachineSeen, Observation, Plan, Policy, Step, Timestamp, Verdict,
 };
 
 use super::invariants::Promise;
@@ -142,9 +142,20 @@ fn begun(
         | Event::Adopted(_)
         | Event::Forgotten { .. } => return None,
     }
-    let machines = seen.backends.values().flat_map(|backend| backend.machines.values());
-    let stranger = machines.into_iter().find(|machine| {
-        machine.instance != seen.instance && machine.created_at > seen.started_at
+    // What was there when this process began to look, or was adopted then, is no stranger's.
+    let settled = |backend: &&BackendSeen| {
+        let first = backend.first_listed_at;
+        first.is_some_and(|at| backend.listed_at >= Some(at.plus(Duration::from_secs(10))))
+    };
+    let adopted = |machine: &MachineSeen| {
+        let entry = ledger.entry(machine.job);
+        let attempts = entry.into_iter().flat_map(|entry| &entry.attempts);
+        attempts.into_iter().any(|it| it.number == machine.attempt && it.offer.is_none())
+    };
+    let machines = seen.backends.values().filter(settled);
+    let stranger = machines.flat_map(|backend| backend.machines.values()).find(|machine| {
+        let foreign = machine.instance != seen.instance && !adopted(machine);
+        foreign && machine.created_at > seen.started_at
     })?;
     let text = format!("begun beside {}, which made {}", stranger.instance, stranger.name);
     Some((Promise::Standstill, job, text))

@@ -184,7 +184,7 @@ impl Call {
                 .and_then(|attempt| attempt.failed.as_ref())
                 .is_some_and(|failed| failed.failure.class == FailureClass::StartTimeout),
             known: attempt.is_some_and(|attempt| matches!(attempt.outcome, Outcome::Made { .. })),
-            repeated: attempt.is_some_and(|attempt| attempt.tries > 1),
+            repeated: attempt.is_some_and(|attempt| attempt.tries > 1 && attempt.holds()),
         }
     }
 
@@ -326,7 +326,9 @@ impl Sim<'_> {
         let backend = &order.create.offer.backend;
         let there = self.places.get(backend).and_then(|place| place.named(&order.create.name));
         let before = self.places.get(backend).is_some_and(|place| place.ever(&order.create.name));
-        let given_up = call.brings == Brings::Nothing || self.shells[call.shell].life != call.life;
+        let given_up = call.brings == Brings::Nothing
+            || self.shells[call.shell].life != call.life
+            || call.repeated;
         // The request's own id, the same for all repetitions, tells a backend that it made this.
         if there.is_some() || (given_up && before) {
             return Effect::Made;

@@ -2,10 +2,13 @@
 //! from this moment on if nobody ever deleted anything, so that each machine lives to its deadline.
 //! Nothing is asked for between two rounds, so the number of the last one holds until the next.
 
+use std::time::Duration;
+
 use planner::{JobId, Ledger, Observation, Policy, Timestamp, WorstCost};
 
 use super::backends::{Machine, Place};
 use super::invariants::Promise;
+use super::shell::Shell;
 use super::world::Sim;
 
 pub(crate) type Reckon = fn(&Ledger, &Observation, &Policy, Timestamp) -> WorstCost;
@@ -21,6 +24,10 @@ impl Sim<'_> {
     }
 
     pub(crate) fn check_cost(&mut self) {
+        if self.two_installations() {
+            // Under one name both ask for one machine, and each may be told what the other did.
+            return;
+        }
         let mut wrong = None;
         for shell in &self.shells {
             let said = shell.worst_cost;
@@ -33,7 +40,7 @@ impl Sim<'_> {
                     // What another installation made meanwhile is not adopted.
                     let adoptable =
                         seen.instance == shell.instance || seen.created_at <= shell.born_at;
-                    let known = machine.known_since < shell.last_round;
+                    let known = self.is_settled(shell, machine);
                     unpriced += u32::from(adoptable && known);
                 } else if !machine.late {
                     let rest = seen.deadline_at.since(self.now).as_millis();
@@ -53,5 +60,15 @@ impl Sim<'_> {
         if let Some((job, text)) = wrong {
             self.broke(Promise::G4, job, text);
         }
+    }
+
+    /// Whether a round has had a whole listing that was begun well after the machine was first
+    /// shown: what was let go of a moment ago is not adopted on an earlier one.
+    fn is_settled(&self, shell: &Shell, machine: &Machine) -> bool {
+        let lag = self.policy.backends[&machine.backend].listing_lag;
+        let listed_at = shell.seen.backends.get(&machine.backend).and_then(|seen| seen.listed_at);
+        let settled = machine.known_since.plus(lag).plus(Duration::from_secs(1));
+        let listed = listed_at.is_some_and(|at| shell.clock.when(at) >= settled);
+        listed && shell.delivered_at < shell.last_round
     }
 }

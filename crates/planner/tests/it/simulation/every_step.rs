@@ -9,6 +9,7 @@ use planner::decide;
 use super::dice::Dice;
 use super::faults::{CrashAt, Faults, KINDS, Kind, Point};
 use super::invariants::Broken;
+use super::mask::Mask;
 use super::scene::Scene;
 use super::world::Sim;
 
@@ -39,7 +40,8 @@ impl<'a> Unlucky<'a> {
         let mut decide = decide;
         let mut dice = Dice::new(self.seed);
         let scene = Scene::of(&mut dice);
-        let faults = Faults::only(self.kinds).and_at(self.crash_at, self.cancel_at);
+        let mut faults = Faults::only(self.kinds).and_at(self.crash_at, self.cancel_at);
+        faults.mask = Mask::of(self.seed, None);
         let mut sim = Sim::new(dice, scene, faults, aloud, &mut decide);
         sim.set_the_scene();
         while sim.broken.is_none() && !sim.watch.done && sim.step() {}

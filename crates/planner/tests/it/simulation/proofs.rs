@@ -13,6 +13,7 @@ use super::cost::Reckon;
 use super::dice::Dice;
 use super::faults::{Faults, Kind};
 use super::invariants::Promise;
+use super::mask::Mask;
 use super::scene::Scene;
 use super::world::{BASE, Decide, Sim};
 
@@ -21,7 +22,9 @@ fn caught(kinds: &[Kind], reckon: Reckon, decide: &mut Decide<'_>) -> Promise {
     for seed in 0..12 {
         let mut dice = Dice::new(seed);
         let scene = Scene::of(&mut dice);
-        let mut sim = Sim::new(dice, scene, Faults::only(kinds), false, &mut *decide);
+        let mut faults = Faults::only(kinds);
+        faults.mask = Mask::of(seed, None);
+        let mut sim = Sim::new(dice, scene, faults, false, &mut *decide);
         sim.reckon = reckon;
         sim.set_the_scene();
         while sim.broken.is_none() && !sim.watch.done && sim.step() {}

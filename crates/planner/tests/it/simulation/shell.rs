@@ -52,6 +52,8 @@ pub(crate) struct Shell {
     pub(crate) looked_at: BTreeMap<BackendName, Timestamp>,
     pub(crate) allowance: (Timestamp, u32),
     pub(crate) last_round: Timestamp,
+    /// When a listing of a backend last came.
+    pub(crate) delivered_at: Timestamp,
     /// What it last said that its crash would cost at most.
     pub(crate) worst_cost: WorstCost,
     pub(crate) round_at: Option<Timestamp>,
@@ -92,6 +94,7 @@ impl Shell {
             looked_at: BTreeMap::new(),
             allowance: (Timestamp::ZERO, ALLOWANCE),
             last_round: Timestamp::ZERO,
+            delivered_at: Timestamp::ZERO,
             worst_cost: WorstCost::default(),
             round_at: None,
             rounds: 0,
@@ -190,9 +193,13 @@ impl Sim<'_> {
             self.check_begun(index, &fact);
             self.shells[index].record(fact);
         }
-        let mut wrote = changed;
+        let wrote = changed || plan.steps.iter().any(|step| !step.intents.is_empty());
+        let shell = &mut self.shells[index];
+        if wrote && !shell.disk_full {
+            // Also where the process dies in the midst of this round.
+            shell.written_at = shown;
+        }
         for step in plan.steps {
-            wrote |= !step.intents.is_empty();
             changed |= self.perform(index, step);
             if !self.shells[index].alive {
                 return;
@@ -201,9 +208,6 @@ impl Sim<'_> {
         // What was written shows that the disk is full.
         let shell = &mut self.shells[index];
         shell.seen.journal_full |= wrote && shell.disk_full;
-        if wrote && !shell.disk_full {
-            shell.written_at = shown;
-        }
         self.check_round(changed);
         self.check_told(index);
         self.shells[index].tidy();

@@ -234,6 +234,7 @@ impl Sim<'_> {
             return;
         }
         shell.looked_at.insert(backend.clone(), listed_at);
+        shell.delivered_at = now;
         if complete {
             seen.failing = None;
             seen.listed_at = Some(listed_at);

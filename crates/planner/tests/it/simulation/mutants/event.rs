@@ -41,7 +41,7 @@ pub(super) const ALL: &[Mutant] = &[
         rule: None,
         corrupts: Corrupts::Event(deleted_is_gone),
         faults: &[Kind::SlowDelete],
-        by: &[Promise::G8],
+        by: &[Promise::G4, Promise::G8],
     },
 ];
 

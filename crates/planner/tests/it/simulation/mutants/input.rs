@@ -33,14 +33,14 @@ pub(super) const ALL: &[Mutant] = &[
         rule: Some(1),
         corrupts: Corrupts::Input(part_is_whole),
         faults: &[],
-        by: &[Promise::G1, Promise::G2],
+        by: &[Promise::G1, Promise::G2, Promise::G4],
     },
     Mutant {
         name: "a backend that cannot be listed counts as empty",
         rule: Some(1),
         corrupts: Corrupts::Input(unreachable_is_empty),
         faults: &[Kind::BackendOutage],
-        by: &[Promise::G1, Promise::G2, Promise::G8],
+        by: &[Promise::G1, Promise::G2, Promise::G4, Promise::G8],
     },
     Mutant {
         name: "an old word counts as fresh",
@@ -145,7 +145,7 @@ pub(super) const ALL: &[Mutant] = &[
         rule: Some(2),
         corrupts: Corrupts::Input(listings_never_lag),
         faults: &[Kind::StaleMachines],
-        by: &[Promise::G1, Promise::G2, Promise::G8],
+        by: &[Promise::G1, Promise::G2, Promise::G4, Promise::G8],
     },
     Mutant {
         name: "limits are forgotten",

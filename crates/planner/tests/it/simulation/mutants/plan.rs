@@ -38,7 +38,7 @@ pub(super) const ALL: &[Mutant] = &[
             plan.facts.retain(|fact| !matches!(fact, Event::Adopted(_)));
         }),
         faults: &[Kind::LostJournal, Kind::CrashLoop],
-        by: &[Promise::G2, Promise::G3, Promise::G8],
+        by: &[Promise::G2, Promise::G3, Promise::G4, Promise::G8],
     },
     Mutant {
         name: "nothing is deleted",
@@ -163,7 +163,7 @@ pub(super) const ALL: &[Mutant] = &[
         rule: None,
         corrupts: Corrupts::Plan(tell_always),
         faults: &[],
-        by: &[Promise::Bounded],
+        by: &[Promise::G7],
     },
 ];
 

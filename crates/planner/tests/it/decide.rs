@@ -1,12 +1,14 @@
 //! Examples of single rounds: a scene in, the plan as text out. What must hold always is the
 //! simulation's business; these are the preferences.
 
+mod job;
 mod loss;
 mod origin;
 mod render;
 mod scene;
 
-use scene::{Scene, job};
+use job::job;
+use scene::Scene;
 
 use planner::JobState::{Canceled, Canceling, Finished, Reserved, Running, Scheduled};
 

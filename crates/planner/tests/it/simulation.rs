@@ -16,6 +16,7 @@ mod every_step;
 mod faults;
 mod invariants;
 mod keep;
+mod key;
 mod limits;
 mod lives;
 mod losses;

@@ -6,7 +6,8 @@ use planner::JobState::{Finished, Running};
 use planner::{BuildKey, Event, LossStep, NotRetried, Notice, Record, RecordedEnd, RetryOutcome};
 
 use super::check;
-use super::scene::{Scene, job};
+use super::job::job;
+use super::scene::Scene;
 
 fn record(end: RecordedEnd) -> Record {
     Record { end, successor: None, build: Some(build()) }

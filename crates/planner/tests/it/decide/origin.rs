@@ -6,7 +6,8 @@ use std::time::Duration;
 use planner::{Event, Notice, Origin, OriginSeen, Request};
 
 use super::check;
-use super::scene::{Job, Scene, job};
+use super::job::{Job, job};
+use super::scene::Scene;
 
 impl Scene {
     /// What looks at the job have brought.

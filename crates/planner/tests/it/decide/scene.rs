@@ -6,120 +6,16 @@ use std::time::Duration;
 
 use planner::{
     Answer, BackendKind, BackendName, BackendPolicy, BackendSeen, Bytes, Candidate, Cpu,
-    CreateOutcome, Doom, EndSeen, Event, Failure, FailureClass, Foreign, Invalid, JobId, JobRow,
-    JobState, Ledger, Limits, MachineName, MachineSeen, Margins, Observation, Offer, Phase, Policy,
-    QueuePolicy, QueueSeen, Request, Shape, Shapes, Spot, Timestamp, TokenSeen, UnknownTags,
-    Verdict, decide, worst_cost,
+    CreateOutcome, Doom, EndSeen, Event, Failure, FailureClass, Invalid, JobId, JobState, Ledger,
+    Limits, MachineName, MachineSeen, Margins, Observation, Phase, Policy, QueuePolicy, QueueSeen,
+    Shapes, Spot, Timestamp, TokenSeen, UnknownTags, Verdict, decide, worst_cost,
 };
 use uuid::Uuid;
 
+use super::job::{Job, job};
 use super::render::render;
 
 const START: u64 = 1_000_000;
-
-/// A job to be listed, and what we make of it.
-#[derive(Clone)]
-pub(super) struct Job {
-    pub(super) number: u128,
-    queue: &'static str,
-    scheduled: u64,
-    priority: i64,
-    cpu: u32,
-    places: &'static [&'static str],
-    verdict: Option<Verdict>,
-}
-
-pub(super) fn job(number: u128) -> Job {
-    Job { number, queue: "jit", scheduled: 0, priority: 0, cpu: 1, places: &[""], verdict: None }
-}
-
-impl Job {
-    pub(super) fn scheduled(self, scheduled: u64) -> Self {
-        Self { scheduled, ..self }
-    }
-
-    pub(super) fn priority(self, priority: i64) -> Self {
-        Self { priority, ..self }
-    }
-
-    pub(super) fn cpu(self, cpu: u32) -> Self {
-        Self { cpu, ..self }
-    }
-
-    pub(super) fn queue(self, queue: &'static str) -> Self {
-        Self { queue, ..self }
-    }
-
-    /// Where it can be made, all on one backend.
-    pub(super) fn places(self, places: &'static [&'static str]) -> Self {
-        Self { places, ..self }
-    }
-
-    pub(super) fn invalid(self) -> Self {
-        Self { verdict: Some(Verdict::Invalid(no_offer())), ..self }
-    }
-
-    pub(super) fn foreign(self, tag: &str, nearest: Option<&str>) -> Self {
-        let nearest = nearest.map(str::to_owned);
-        let foreign = Foreign::UnknownTag { tag: tag.into(), nearest };
-        Self { verdict: Some(Verdict::Foreign(foreign)), ..self }
-    }
-
-    /// A policy asks where its build comes from, and that is not known.
-    pub(super) fn undecided(self) -> Self {
-        Self { verdict: Some(Verdict::Undecided { policies: vec![1] }), ..self }
-    }
-
-    pub(super) fn row(&self) -> Arc<JobRow> {
-        Arc::new(JobRow {
-            id: id(self.number),
-            queue: self.queue.into(),
-            priority: self.priority,
-            rules: Vec::new(),
-            scheduled_at: Timestamp::from_millis(self.scheduled),
-            runnable_at: None,
-            pipeline: "web".into(),
-            branch: "main".into(),
-            build: 1,
-            step: None,
-        })
-    }
-
-    pub(super) fn request(&self) -> Arc<Request> {
-        let (cpu, memory) = (Cpu::from_millis(self.cpu * 1000), Bytes::gib(1));
-        let offer = |place: &&str| Offer {
-            backend: here(),
-            place: (*place).into(),
-            machine_type: "".into(),
-            spot: false,
-            cpu,
-            memory,
-            // One millionth a second: what a machine costs is how long it lives.
-            price_micros_per_hour: 3_600,
-        };
-        Arc::new(Request {
-            shape: Shape {
-                cpu,
-                memory,
-                disk: None,
-                disk_type: None,
-                local_ssds: 0,
-                arch: None,
-                families: Vec::new(),
-                gpu: None,
-                image: None,
-                spot: Spot::Allow,
-                time: Duration::from_secs(3600),
-                zone: None,
-                region: None,
-            },
-            offers: self.places.iter().map(offer).collect(),
-            policies: Vec::new(),
-            tags: Vec::new(),
-            assumed: None,
-        })
-    }
-}
 
 /// What one round reads. Each step gives a new scene, so that one can lead to several.
 #[derive(Clone)]
@@ -453,15 +349,15 @@ impl Scene {
     }
 }
 
-fn id(number: u128) -> JobId {
+pub(super) fn id(number: u128) -> JobId {
     JobId(Uuid::from_u128(number))
 }
 
-fn here() -> BackendName {
+pub(super) fn here() -> BackendName {
     "here".into()
 }
 
-fn no_offer() -> Invalid {
+pub(super) fn no_offer() -> Invalid {
     Invalid::NoOffer { shape: "96 vCPU".into(), why: vec!["here has 8".into()] }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use planner::{Alarm, Event, JobId, JobState, MachineName, Timestamp};
 
 use super::backends::Order;
-use super::calls::{Call, Key};
+use super::calls::Call;
+use super::key::Key;
 use super::notices::Notices;
 use super::silence::Silence;
 use super::story::{clock, short};

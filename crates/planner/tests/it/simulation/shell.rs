@@ -13,10 +13,11 @@ use planner::{
 
 use super::backends::Order;
 use super::buildkite::Token;
-use super::calls::{Call, Key, keys_of, without};
+use super::calls::Call;
 use super::clocks::Skew;
 use super::faults::{CrashAt, Kind, Point};
 use super::invariants::Promise;
+use super::key::{Key, keys_of, without};
 use super::world::{Happening, Sim, ToShell};
 
 #[derive(Debug)]

@@ -7,9 +7,10 @@ use std::time::Duration;
 use planner::{JobId, JobState, Reason, Timestamp};
 
 use super::buildkite::{Job, Reservation, Stack};
-use super::calls::{Call, Key};
+use super::calls::Call;
 use super::faults::Kind;
 use super::invariants::Promise;
+use super::key::Key;
 use super::shell::Shell;
 use super::story::clock;
 use super::world::Sim;

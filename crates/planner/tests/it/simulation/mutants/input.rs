@@ -75,7 +75,7 @@ pub(super) const ALL: &[Mutant] = &[
         rule: Some(4),
         corrupts: Corrupts::Input(blind),
         faults: &[Kind::LostJournal, Kind::CrashLoop],
-        by: &[Promise::Standstill, Promise::G8],
+        by: &[Promise::G4, Promise::Standstill, Promise::G8],
     },
     Mutant {
         name: "the clock is set by an hour under way",

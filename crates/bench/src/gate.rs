@@ -1,4 +1,4 @@
-//! The gate of CI: processor time of what Jitney does, as a ratio to a calibration loop that runs
+//! The gate: processor time of what Jitney does, as a ratio to a calibration loop that runs
 //! in turns with it. A ratio, and of processor time, so that it holds on a machine that others use.
 
 mod calibration;

@@ -2,7 +2,7 @@
 //! renders `docs/performance.md` from them. Times are taken in those two and not in the program.
 //!
 //! `cargo run --release -p bench -- T1 T4` measures some, without names all but the long
-//! ones. `… -- gate` compares processor time with what was recorded, for CI.
+//! ones. `… -- gate` compares processor time with what was recorded.
 
 mod bare;
 mod cores;

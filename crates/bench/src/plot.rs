@@ -17,8 +17,10 @@ const FIRST_S: f64 = 0.05;
 const LAST_S: f64 = 200.0;
 const TICKS_S: [f64; 10] = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 100.0];
 const PARTS: usize = 4;
-/// The peer's last create, tuned and as shipped, in seconds; and which end of its name lies there.
-const PEER_S: [(f64, &str, &str); 2] = [(2.3, "tuned", "middle"), (98.9, "as shipped", "end")];
+/// The peer's last create, tuned and as shipped, in seconds; which end of its name lies there, and
+/// how far below: side by side there is no room for both.
+const PEER_S: [(f64, &str, &str, f64); 2] =
+    [(2.3, "tuned", "start", 24.0), (98.9, "as shipped", "end", -12.0)];
 
 const STYLE: &str = "
 text { font: 13px system-ui, sans-serif; fill: #1f2328; }
@@ -51,7 +53,7 @@ pub(crate) fn draw(book: &Book) -> Option<String> {
             rect class="paper" width=(WIDTH) height=(HEIGHT) {}
             (axes(jobs))
             @for curve in curves { (drawn(curve)) }
-            @for (at, words, anchor) in PEER_S { (peer(at, words, anchor)) }
+            @for (at, words, anchor, below) in PEER_S { (peer(at, words, anchor, below)) }
         }
     };
     Some(drawing.into_string() + "\n")
@@ -106,11 +108,11 @@ fn drawn(curve: &Curve) -> Markup {
     }
 }
 
-fn peer(at: f64, words: &str, anchor: &str) -> Markup {
+fn peer(at: f64, words: &str, anchor: &str, below: f64) -> Markup {
     let (x, y) = (place(at), height(1.0));
     html! {
         circle class="peer" cx=(format!("{x:.1}")) cy=(y) r="5" {}
-        text class="peer" x=(format!("{x:.1}")) y=(y - 12.0) text-anchor=(anchor) {
+        text class="peer" x=(format!("{x:.1}")) y=(y + below) text-anchor=(anchor) {
             (format!("agent-stack-k8s 0.47, {words}: {at} s"))
         }
     }

@@ -1,8 +1,10 @@
 //! `run`: the program itself, until it is told to stop; here only how its end becomes an exit
 //! code.
 
+use tokio::runtime::{Builder, Runtime};
+
 use super::arguments::Run;
-use super::{Answer, Context, Exit, Failure, configuration, runtime};
+use super::{Answer, Context, Exit, Failure, configuration};
 use crate::service::Error;
 use crate::{assembly, event_log, journal, log, run, service};
 
@@ -23,6 +25,13 @@ pub(super) fn serve(asked: Run, context: &Context<'_>) -> Result<Answer, Failure
             Err(Failure::new(exit(&error), words))
         }
     }
+}
+
+/// One thread decides, one more makes all calls: that is enough for hundreds of jobs a second, and
+/// each thread keeps memory of its own for what it has freed.
+fn runtime() -> Result<Runtime, Failure> {
+    let failed = |error| Failure::new(Exit::Failed, format!("failed to start threads: {error}"));
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(failed)
 }
 
 /// Refused is what another start cannot heal: systemd does not try one then.

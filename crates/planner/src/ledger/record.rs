@@ -175,6 +175,7 @@ impl Ledger {
         attempt.memory = seen.memory;
         attempt.dispatch = seen.dispatch;
         attempt.outcome = Outcome::Made { at: seen.at };
+        entry.attempts.reserve_exact(1);
         entry.attempts.push(attempt);
         entry.attempts.sort_by_key(|attempt| attempt.number);
     }

@@ -38,6 +38,7 @@ pub struct Ledger {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) spent: BTreeMap<QueueKey, Spent>,
     /// Which jobs were retried, and whose place they take.
+    #[serde(default)]
     pub(crate) retries: Retries,
     /// Jobs that we let go of, and when: a listing begun before says nothing new about them.
     pub(crate) left: BTreeMap<JobId, Timestamp>,

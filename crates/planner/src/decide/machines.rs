@@ -24,7 +24,8 @@ const DELETE_TAKES: Duration = Duration::from_secs(10);
 impl Round<'_> {
     pub(super) fn machine_facts(&mut self, entry: &Entry, attempt: &Attempt) {
         let Some(backend) = self.backend(&attempt.backend) else { return };
-        match backend.machines.get(&(entry.job, attempt.number)) {
+        let machine = backend.machines.get(&(entry.job, attempt.number));
+        match machine.filter(|machine| !self.took_its_name(attempt, machine)) {
             Some(machine) => self.present(entry, attempt, machine),
             None => {
                 if let Some(listed_at) = backend.listed_at {
@@ -32,6 +33,12 @@ impl Round<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the machine is another installation's with our name, made since ours was deleted.
+    fn took_its_name(&self, attempt: &Attempt, machine: &MachineSeen) -> bool {
+        let deleted = matches!(attempt.delete, Delete::Confirmed { .. });
+        deleted && attempt.offer.is_some() && machine.instance != self.seen.instance
     }
 
     fn present(&mut self, entry: &Entry, attempt: &Attempt, machine: &MachineSeen) {

@@ -310,6 +310,16 @@ fn another_installation_with_our_name_stops_all_new_work() {
 }
 
 #[test]
+fn what_another_installation_made_with_the_name_of_ours_is_not_deleted_as_ours() {
+    let gone = Scene::new().made(job(1), 1).after(60).ended_machine(1, 1).after(1);
+    let gone = gone.said(1, Reserved).settled().after(1).deleted(1, 1);
+    let ours = gone.stray(1, 1, "us").after(15).listed_now().said(1, Running);
+    check(&ours.settled(), "delete 1/1");
+    let theirs = gone.stray(1, 1, "them").after(15).listed_now().said(1, Running);
+    check(&theirs.settled(), "");
+}
+
+#[test]
 fn a_job_that_somebody_else_took_is_let_go() {
     let scene = Scene::new().taken(job(1)).refused(1);
     check(&scene, "fact 1 forgotten");

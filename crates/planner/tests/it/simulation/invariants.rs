@@ -77,8 +77,9 @@ pub(crate) struct Watch {
 const REMAINS: Duration = Duration::from_secs(90);
 /// How long a clean world is watched for anything that stirs.
 const STILL: Duration = Duration::from_secs(15);
-/// After this the calm has to have brought everything to its end.
-const CALM_AT_MOST: Duration = Duration::from_secs(60 * 60);
+/// After this the calm has to have brought everything to its end. Jobs that run to their machine's
+/// deadline, and those that take their place, may have to wait for each other under a limit of one.
+const CALM_AT_MOST: Duration = Duration::from_secs(4 * 60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Watch {
@@ -319,7 +320,9 @@ impl Sim<'_> {
                 Key::Create(..) | Key::Retry(_) => (MINUTE, 15),
                 Key::Delete(..) | Key::Finish(_) => (MINUTE, 20),
                 // Who starts anew has to look anew.
-                Key::Reserve(_) | Key::Mint(_) | Key::Look(_) | Key::Record(_) => (MINUTE, 40),
+                Key::Reserve(_) | Key::Mint(_) | Key::Record(_) => (MINUTE, 40),
+                // Five in each life of a process, and it may die fourteen times.
+                Key::Look(_) => (MINUTE, 75),
                 // Those have a promise of their own.
                 Key::Notify(..) => continue,
             };

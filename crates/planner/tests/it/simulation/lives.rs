@@ -131,7 +131,7 @@ impl Sim<'_> {
             if takes {
                 // That it is full it finds out by itself, when it next writes.
                 shell.seen.journal_full = false;
-                shell.write_down();
+                shell.catch_up();
             }
             if shell.alive {
                 self.want_round(index, self.now);

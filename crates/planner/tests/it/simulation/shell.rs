@@ -36,6 +36,8 @@ pub(crate) struct Shell {
     pub(crate) clock: Skew,
     /// What the clock showed when the journal was last written to.
     pub(crate) written_at: Timestamp,
+    /// The same, had the journal taken all that was to be written.
+    kept_at: Timestamp,
     pub(crate) ledger: Ledger,
     pub(crate) journal: Vec<Event>,
     /// The journal takes no writes, whether that was noticed or not.
@@ -82,6 +84,7 @@ impl Shell {
             wall: Skew::default(),
             clock: Skew::default(),
             written_at: Timestamp::ZERO,
+            kept_at: Timestamp::ZERO,
             ledger: Ledger::default(),
             journal: Vec::new(),
             disk_full: false,
@@ -122,8 +125,16 @@ impl Shell {
         self.ledger.record(event);
     }
 
+    /// The journal takes writes again, and gets what was kept for it, with its time.
+    pub(crate) fn catch_up(&mut self) {
+        if !self.unwritten.is_empty() {
+            self.written_at = self.written_at.max(self.kept_at);
+        }
+        self.write_down();
+    }
+
     /// What is done with leaves the journal, with all that was written of it.
-    pub(crate) fn write_down(&mut self) {
+    fn write_down(&mut self) {
         for event in std::mem::take(&mut self.unwritten) {
             if let Event::Forgotten { job, .. } = event {
                 self.journal.retain(|event| event.job() != job);
@@ -196,6 +207,9 @@ impl Sim<'_> {
         }
         let wrote = changed || plan.steps.iter().any(|step| !step.intents.is_empty());
         let shell = &mut self.shells[index];
+        if wrote {
+            shell.kept_at = shown;
+        }
         if wrote && !shell.disk_full {
             // Also where the process dies in the midst of this round.
             shell.written_at = shown;

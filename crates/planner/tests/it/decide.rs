@@ -316,7 +316,7 @@ fn what_another_installation_made_with_the_name_of_ours_is_not_deleted_as_ours()
     let ours = gone.stray(1, 1, "us").after(15).listed_now().said(1, Running);
     check(&ours.settled(), "delete 1/1");
     let theirs = gone.stray(1, 1, "them").after(15).listed_now().said(1, Running);
-    check(&theirs.settled(), "");
+    check(&theirs.settled(), "; alarm");
 }
 
 #[test]

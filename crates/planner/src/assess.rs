@@ -188,7 +188,7 @@ impl<'a> Sought<'a> {
     }
 
     fn look(self) -> Result<Found, Refusal> {
-        let (own, tags) = tags::read(self.rules, self.law.key, self.queue)?;
+        let (own, tags) = tags::read(self.rules, self.law.subject.queue, self.queue)?;
         let shape = self.shape(own).map_err(Refusal::Invalid)?;
         let mut offers = Vec::new();
         let mut unfit = Vec::new();

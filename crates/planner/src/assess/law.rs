@@ -9,23 +9,18 @@ use crate::origin::{Origin, OriginSeen};
 use crate::shape::{Word, shown_pair, spell_duration, spell_size};
 use crate::words::crop;
 use crate::{
-    BackendName, Bytes, Cpu, Glob, Invalid, Limits, Policy, QueueKey, QueuePolicy, Rule, Shapes,
-    Spot,
+    BackendName, Bytes, Cpu, Glob, Invalid, Limits, Policy, QueuePolicy, Rule, Shapes, Spot,
 };
 
 use super::Subject;
 use super::tags::{Asked, invalid};
 
 pub(super) struct Law<'a> {
-    pub(super) key: &'a QueueKey,
     queue: &'a QueuePolicy,
     policy: &'a Policy,
     /// Indices of the policies that match, or count as if they did.
     pub(super) matching: Vec<usize>,
-    /// Why nobody knows where the job's build comes from, once that is settled.
-    unknown: Option<Arc<str>>,
-    /// Indices of the policies of which nobody knows whether they match.
-    doubtful: Vec<usize>,
+    pub(super) subject: Subject<'a>,
 }
 
 /// What a policy does of which nobody knows whether it matches.
@@ -53,16 +48,8 @@ impl<'a> Law<'a> {
         subject: &Subject<'a>,
         doubt: Doubt,
     ) -> Self {
-        let unsure = |matches: Option<bool>| matches.is_none();
         let matching = which(policy, subject, |matches| matches.unwrap_or(doubt == Doubt::Counts));
-        Self {
-            key: subject.queue,
-            queue,
-            policy,
-            matching,
-            unknown: why_unknown(subject.origin),
-            doubtful: which(policy, subject, unsure),
-        }
+        Self { queue, policy, matching, subject: *subject }
     }
 
     pub(super) fn cpu(&self, asked: &Asked<'_>, default: Cpu) -> Result<Cpu, Invalid> {
@@ -246,11 +233,13 @@ impl<'a> Law<'a> {
 
     fn name(&self, whose: Whose) -> String {
         match whose {
-            Whose::Queue | Whose::QueueTotal => format!("queue {}", self.key),
+            Whose::Queue | Whose::QueueTotal => format!("queue {}", self.subject.queue),
             Whose::Total => "this installation".to_string(),
             Whose::Rule(index) | Whose::RuleTotal(index) => {
-                let name = rule_name(&self.policy.rules[index]);
-                match self.unknown.as_ref().filter(|_| self.doubtful.contains(&index)) {
+                let rule = &self.policy.rules[index];
+                let name = rule_name(rule);
+                let in_doubt = matches(rule, &self.subject).is_none();
+                match why_unknown(self.subject.origin).filter(|_| in_doubt) {
                     None => name,
                     Some(why) => {
                         format!("{name} (which counts because its origin is unknown: {why})")

@@ -64,6 +64,8 @@ pub struct Opened {
     pub ledger: Ledger,
     /// When the newest event that made it was written, by the clock of that process.
     pub written_at: Timestamp,
+    /// When the journal was begun; zero where that is not known.
+    pub begun_at: Timestamp,
     /// The mark of this installation on its machines; made once, and never changed.
     pub instance: String,
     /// Where a corrupt journal was moved to.
@@ -106,7 +108,8 @@ impl Journal {
         files::make_folder(&options.path)?;
         let lock = Lock::take(&options.path)?;
         let instance = files::instance(&options.path)?;
-        let (store, Replayed { ledger, written_at }, moved_aside) = open_or_move(options, clock)?;
+        let (store, Replayed { ledger, written_at, begun_at }, moved_aside) =
+            open_or_move(options, clock)?;
         let (requests, inbox) = channel();
         let (told, full) = watch::channel(false);
         let writer = Writer::new(store, lock, options.keep, clock, told);
@@ -115,7 +118,7 @@ impl Journal {
             .spawn(move || writer.run(&inbox))
             .map_err(|error| unusable(&options.path, &error))?;
         let journal = Self { requests: Some(requests), full, thread: Some(thread) };
-        Ok(Opened { journal, ledger, written_at, instance, moved_aside })
+        Ok(Opened { journal, ledger, written_at, begun_at, instance, moved_aside })
     }
 
     /// Writes one batch down. Resolves when it is in the file, or known not to be.
@@ -179,7 +182,7 @@ fn open_or_move(
     options: &Options,
     clock: Clock,
 ) -> Result<(Store, Replayed, Option<PathBuf>), Error> {
-    match open_store(options) {
+    match open_store(options, clock.now()) {
         Ok((store, replayed)) => Ok((store, replayed, None)),
         Err(Broken::Other(error)) => Err(error),
         Err(Broken::Corrupt(words)) => {
@@ -191,7 +194,7 @@ fn open_or_move(
                 "the journal is corrupt; it was moved aside and a new one begun: history is lost, \
                  and jobs that were reserved and had no machine yet wait for the rest of their lease"
             );
-            match open_store(options) {
+            match open_store(options, clock.now()) {
                 Ok((store, replayed)) => Ok((store, replayed, Some(moved))),
                 Err(Broken::Other(error)) => Err(error),
                 Err(Broken::Corrupt(words)) => {
@@ -202,8 +205,8 @@ fn open_or_move(
     }
 }
 
-fn open_store(options: &Options) -> Result<(Store, Replayed), Broken> {
-    let store = Store::open(&options.path, options.most_bytes)?;
+fn open_store(options: &Options, now: Timestamp) -> Result<(Store, Replayed), Broken> {
+    let store = Store::open(&options.path, options.most_bytes, now)?;
     let replayed = store.replay()?;
     Ok((store, replayed))
 }

@@ -7,6 +7,7 @@
 
 mod alongside;
 mod calls;
+mod forgotten;
 mod hand;
 mod intake;
 mod loss;
@@ -17,6 +18,7 @@ mod strays;
 mod tell;
 mod usage;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +44,7 @@ pub fn decide(ledger: &Ledger, seen: &Observation, policy: &Policy, now: Timesta
         room: Room::of(ledger, seen, policy, now),
         heard: None,
         retried: Vec::new(),
+        adopted: BTreeSet::new(),
         other_installation: None,
     };
     round.strays();
@@ -71,6 +74,8 @@ struct Round<'a> {
     heard: Option<Answer>,
     /// Builds of which this round asks for the retry of a lost job, once for each.
     retried: Vec<BuildKey>,
+    /// Jobs of which this round found a machine that the ledger does not name.
+    adopted: BTreeSet<JobId>,
     /// Another installation under our name, if its machines are seen.
     other_installation: Option<Arc<str>>,
 }

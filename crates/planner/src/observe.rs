@@ -19,6 +19,9 @@ pub struct Observation {
     pub dispatch: Arc<str>,
     /// When this process began to look.
     pub started_at: Timestamp,
+    /// When the journal was begun. What we did before then is not in it.
+    #[serde(default)]
+    pub journal_since: Timestamp,
     pub buildkite: BuildkiteSeen,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub queues: BTreeMap<QueueKey, QueueSeen>,

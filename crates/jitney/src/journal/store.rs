@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use super::{Batch, Closed, Error};
 
 /// Each step brings a file from the version of its index to the next.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE events (
         seq INTEGER PRIMARY KEY,
@@ -44,6 +44,9 @@ const MIGRATIONS: [&str; 2] = [
     CREATE TABLE lasting (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL);
     CREATE INDEX lasting_by_time ON lasting (at);
 ",
+    "
+    CREATE TABLE begun (at INTEGER NOT NULL);
+",
 ];
 
 /// Somebody who looks into the file with a tool of theirs holds it for moments only.
@@ -68,6 +71,8 @@ pub(super) enum Broken {
 pub(super) struct Replayed {
     pub ledger: Ledger,
     pub written_at: Timestamp,
+    /// When the file was begun; zero of one that is from before that was kept.
+    pub begun_at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -77,7 +82,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn open(path: &Path, most_bytes: u64) -> Result<Self, Broken> {
+    pub(super) fn open(path: &Path, most_bytes: u64, now: Timestamp) -> Result<Self, Broken> {
         let broken = |error: rusqlite::Error| classify(path, &error);
         let connection = Connection::open(path).map_err(broken)?;
         connection.busy_timeout(BUSY).map_err(broken)?;
@@ -94,11 +99,11 @@ impl Store {
             .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get::<_, i64>(0))
             .map_err(broken)?;
         let mut store = Self { connection, path: path.to_owned() };
-        store.migrate()?;
+        store.migrate(now)?;
         Ok(store)
     }
 
-    fn migrate(&mut self) -> Result<(), Broken> {
+    fn migrate(&mut self, now: Timestamp) -> Result<(), Broken> {
         let path = self.path.clone();
         let broken = |error: rusqlite::Error| classify(&path, &error);
         let found: u32 = self
@@ -110,12 +115,19 @@ impl Store {
             return Err(Broken::Other(Error::Newer { path, found, known }));
         }
         let done = usize::try_from(found).expect("checked to be small");
-        for (version, step) in (found + 1..).zip(MIGRATIONS.iter().skip(done)) {
-            let transaction = self.connection.transaction().map_err(broken)?;
+        let transaction = self.connection.transaction().map_err(broken)?;
+        for step in MIGRATIONS.iter().skip(done) {
             transaction.execute_batch(step).map_err(broken)?;
-            transaction.pragma_update(None, "user_version", version).map_err(broken)?;
-            transaction.commit().map_err(broken)?;
         }
+        if found == 0 {
+            transaction
+                .execute("INSERT INTO begun (at) VALUES (?1)", params![number(now)])
+                .map_err(broken)?;
+        }
+        if found < known {
+            transaction.pragma_update(None, "user_version", known).map_err(broken)?;
+        }
+        transaction.commit().map_err(broken)?;
         // That it can be written to is known now, not at the first job.
         self.connection
             .execute_batch("BEGIN IMMEDIATE; DELETE FROM events WHERE seq < 0; COMMIT")
@@ -125,7 +137,11 @@ impl Store {
     /// What the events make.
     pub(super) fn replay(&self) -> Result<Replayed, Broken> {
         let broken = |error: rusqlite::Error| classify(&self.path, &error);
-        let mut replayed = Replayed::default();
+        let begun = "SELECT at FROM begun";
+        let begun: Option<i64> =
+            self.connection.query_row(begun, [], |row| row.get(0)).optional().map_err(broken)?;
+        let mut replayed =
+            Replayed { begun_at: moment(begun.unwrap_or_default()), ..Replayed::default() };
         // What outlives its job first: a job that was taken since finds it.
         for table in ["lasting", "events"] {
             let select = format!("SELECT seq, body, at FROM {table} ORDER BY seq");
@@ -138,8 +154,7 @@ impl Store {
                     .map_err(|error| Broken::Corrupt(format!("{table} {seq}: {error}")))?;
                 replayed.ledger.record(event);
                 let at: i64 = row.get(2).map_err(broken)?;
-                let at = Timestamp::from_millis(u64::try_from(at).unwrap_or_default());
-                replayed.written_at = replayed.written_at.max(at);
+                replayed.written_at = replayed.written_at.max(moment(at));
             }
         }
         Ok(replayed)
@@ -257,6 +272,10 @@ fn close_job(insert: &mut rusqlite::CachedStatement<'_>, closed: &Closed) -> rus
 
 fn key(job: JobId) -> [u8; 16] {
     job.0.into_bytes()
+}
+
+fn moment(millis: i64) -> Timestamp {
+    Timestamp::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
 fn number(at: Timestamp) -> i64 {

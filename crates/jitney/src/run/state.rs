@@ -102,6 +102,7 @@ impl State {
         let mut seen = Observation {
             instance: opened.instance.as_str().into(),
             started_at: now,
+            journal_since: opened.begun_at,
             buildkite: BuildkiteSeen { failing_since: Some(now), reachable_since: now },
             queues: queues.iter().map(|key| (key.clone(), QueueSeen::default())).collect(),
             ..Observation::default()

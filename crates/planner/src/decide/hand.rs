@@ -11,6 +11,9 @@ use crate::{Entry, Event, Timestamp};
 
 impl Round<'_> {
     pub(super) fn hand(&mut self, entry: &Entry) {
+        if self.adopted.contains(&entry.job) {
+            return;
+        }
         let facts = self.plan.facts.len();
         self.job_facts(entry);
         self.notice_loss(entry);

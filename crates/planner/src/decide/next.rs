@@ -212,7 +212,7 @@ impl Round<'_> {
         let reason = match self.not_yet(entry).and(offer) {
             Ok(offer) => {
                 self.room.take_create(&offer.backend);
-                self.create(entry, request, &offer, entry.next_attempt());
+                self.create(entry, request, &offer, self.next_number(entry));
                 Reason::Creating { backend: offer.backend }
             }
             Err(reason) => reason,
@@ -226,6 +226,7 @@ impl Round<'_> {
         if let Some(reason) = self.standstill(&entry.queue) {
             return Err(reason);
         }
+        self.first_looks(entry)?;
         if let (Some(failed), false) = (&entry.last_failure, entry.attempts.is_empty()) {
             self.after_failure(entry, failed)?;
         }

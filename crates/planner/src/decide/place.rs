@@ -225,7 +225,7 @@ impl<'a> Round<'a> {
         (self.now.since(listed_at) <= LISTED_WITHIN).then_some(seen)
     }
 
-    fn unlisted(&self, backend: BackendName) -> Reason {
+    pub(super) fn unlisted(&self, backend: BackendName) -> Reason {
         let failing = self.backend(&backend).and_then(|seen| seen.failing.as_ref());
         let words = failing.map_or_else(
             || "its machines have not been listed yet".into(),

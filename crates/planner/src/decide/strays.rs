@@ -93,6 +93,7 @@ impl Round<'_> {
     fn adopt(&mut self, backend: &BackendName, machine: &MachineSeen) {
         let at = self.now;
         self.room.found(backend, machine);
+        self.adopted.insert(machine.job);
         self.fact(Event::Adopted(Adoption {
             job: machine.job,
             attempt: machine.attempt,

@@ -1,6 +1,7 @@
 //! Examples of single rounds: a scene in, the plan as text out. What must hold always is the
 //! simulation's business; these are the preferences.
 
+mod forgotten;
 mod job;
 mod loss;
 mod origin;

@@ -214,7 +214,7 @@ impl Scene {
         self.made(job, attempt).record(acquired).said(number, JobState::Running)
     }
 
-    fn machine(&self, number: u128, attempt: u32, instance: &str) -> Self {
+    pub(super) fn machine(&self, number: u128, attempt: u32, instance: &str) -> Self {
         let seen = MachineSeen {
             job: id(number),
             attempt,

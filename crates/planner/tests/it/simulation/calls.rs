@@ -294,7 +294,9 @@ impl Sim<'_> {
             self.heard(index, call.brings);
         }
         self.pace(&call);
+        let shown = self.clock(index);
         for event in self.events_of(&call) {
+            self.shells[index].stamp(shown);
             self.tell(Some(event.job()), || format!("learned: {event:?}"));
             self.shells[index].drop_spent(&event);
             self.shells[index].record(event);

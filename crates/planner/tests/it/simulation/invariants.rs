@@ -292,12 +292,17 @@ impl Sim<'_> {
         self.broke(Promise::Standstill, Some(event.job()), format!("begun {why}: {event:?}"));
     }
 
-    /// What lived when this process began is no sign of another installation.
+    /// What lived when this process began is no sign of another installation. Where the clock was
+    /// set back, a listing's echo of what is gone may seem to be young, and alarm until it fades.
     pub(crate) fn check_alarms(&mut self, index: usize, alarms: &[Alarm]) {
         let born_at = self.shells[index].born_at;
+        let set_back = self.clock(index) < self.now;
         let earlier = |name: &MachineName| {
             let mut machines = self.places.values().flat_map(|place| place.machines.values());
-            machines.any(|machine| machine.seen.name == *name && machine.seen.created_at < born_at)
+            machines.any(|machine| {
+                let echo = set_back && machine.gone_at.is_some();
+                machine.seen.name == *name && machine.seen.created_at < born_at && !echo
+            })
         };
         let wrong = alarms.iter().find_map(|alarm| match alarm {
             Alarm::TwoInstallations { machine, .. } => earlier(machine).then_some(machine),

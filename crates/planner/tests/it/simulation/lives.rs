@@ -31,6 +31,7 @@ impl Sim<'_> {
         shell.seen = Observation {
             instance: shell.instance.clone(),
             started_at: now,
+            journal_since: *shell.journal_since.get_or_insert(now),
             buildkite: BuildkiteSeen { failing_since: Some(now), reachable_since: now },
             draining,
             ..Observation::default()
@@ -96,6 +97,7 @@ impl Sim<'_> {
             shell.epoch = epoch;
             shell.worst_cost = WorstCost::default();
             shell.written_at = Timestamp::ZERO;
+            shell.journal_since = None;
         }
         if renamed {
             shell.instance = format!("again-{epoch}").into();

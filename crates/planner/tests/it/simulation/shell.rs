@@ -38,6 +38,8 @@ pub(crate) struct Shell {
     pub(crate) written_at: Timestamp,
     /// The same, had the journal taken all that was to be written.
     kept_at: Timestamp,
+    /// What the clock showed when the journal was begun.
+    pub(crate) journal_since: Option<Timestamp>,
     pub(crate) ledger: Ledger,
     pub(crate) journal: Vec<Event>,
     /// The journal takes no writes, whether that was noticed or not.
@@ -85,6 +87,7 @@ impl Shell {
             clock: Skew::default(),
             written_at: Timestamp::ZERO,
             kept_at: Timestamp::ZERO,
+            journal_since: None,
             ledger: Ledger::default(),
             journal: Vec::new(),
             disk_full: false,
@@ -123,6 +126,14 @@ impl Shell {
             self.write_down();
         }
         self.ledger.record(event);
+    }
+
+    /// What is written down bears the moment at which that is done.
+    pub(crate) fn stamp(&mut self, shown: Timestamp) {
+        self.kept_at = shown;
+        if !self.disk_full {
+            self.written_at = shown;
+        }
     }
 
     /// The journal takes writes again, and gets what was kept for it, with its time.
@@ -206,13 +217,9 @@ impl Sim<'_> {
             self.shells[index].record(fact);
         }
         let wrote = changed || plan.steps.iter().any(|step| !step.intents.is_empty());
-        let shell = &mut self.shells[index];
         if wrote {
-            shell.kept_at = shown;
-        }
-        if wrote && !shell.disk_full {
             // Also where the process dies in the midst of this round.
-            shell.written_at = shown;
+            self.shells[index].stamp(shown);
         }
         for step in plan.steps {
             changed |= self.perform(index, step);

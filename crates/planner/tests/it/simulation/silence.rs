@@ -74,8 +74,11 @@ impl Sim<'_> {
                 && self.shells.iter().any(|shell| shell.alive && shell.epoch == held.epoch)
         };
         // Who lost an answer and is refused the next call cannot know what is its own: then the
-        // reservation lapses.
-        let known = !self.faults.had(Kind::Refused);
+        // reservation lapses. So it is where another had the job for a moment, and the lost call
+        // takes effect when that one is done.
+        let had = |kind| self.faults.had(kind);
+        let late = had(Kind::LateArrival) && had(Kind::OtherStack);
+        let known = !had(Kind::Refused) && !late;
         let claimed = job.state == JobState::Reserved && job.reservation.is_some_and(ours);
         let waits = job.state == JobState::Scheduled || (claimed && known);
         waits && !(0..self.shells.len()).any(|index| self.speaks(index, id, job.state))

@@ -20,7 +20,7 @@ pub(super) const ALL: &[Mutant] = &[
         rule: Some(5),
         corrupts: Corrupts::Event(restarted_is_not_made),
         faults: &[Kind::Crash, Kind::CrashLoop, Kind::Delay],
-        by: &[Promise::G1, Promise::G2, Promise::G8],
+        by: &[Promise::G1, Promise::G2, Promise::G4, Promise::G8],
     },
     Mutant {
         name: "a refused renewal counts as the job's end",

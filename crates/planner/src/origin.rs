@@ -2,12 +2,19 @@
 //! row in a listing does not say it: Buildkite is asked once, about those jobs only.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+use crate::ledger::doubled;
 
 /// So many looks at one job may fail, while Buildkite is reached, before the answer counts as
 /// denied: whatever is wrong with it does not heal by itself.
 const LOOKS_MOST: u32 = 5;
+/// After a look that failed, others at the same job wait for this long, and twice as long each time.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN_MOST: Duration = Duration::from_secs(30);
 
 /// What the environment of a build's jobs says. What it does not say is unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,10 +31,12 @@ pub struct Origin {
 #[serde(tag = "origin", rename_all = "snake_case")]
 pub enum OriginSeen {
     /// Nobody has looked, or no look has brought an answer: so many have failed, the last of them
-    /// in these words.
+    /// in these words. The next is due at `not_before`.
     Unknown {
         failures: u32,
         words: Option<Arc<str>>,
+        #[serde(default)]
+        not_before: Timestamp,
     },
     Known(Origin),
     /// It will not be told, and why not.
@@ -49,23 +58,37 @@ pub enum LookFailure {
 
 impl Default for OriginSeen {
     fn default() -> Self {
-        Self::Unknown { failures: 0, words: None }
+        Self::Unknown { failures: 0, words: None, not_before: Timestamp::ZERO }
     }
 }
 
 impl OriginSeen {
     /// What is known after one more look that failed. An answer that is there already stays.
     #[must_use]
-    pub fn after_failure(&self, failure: LookFailure, words: &str) -> Self {
-        let Self::Unknown { failures, .. } = self else { return self.clone() };
+    pub fn after_failure(&self, failure: LookFailure, words: &str, now: Timestamp) -> Self {
+        let Self::Unknown { failures, not_before, .. } = self else { return self.clone() };
         let words: Arc<str> = words.into();
-        match failure {
-            LookFailure::Refused => Self::Denied { words },
-            LookFailure::Unreachable => Self::Unknown { failures: *failures, words: Some(words) },
-            LookFailure::Failed if failures.saturating_add(1) >= LOOKS_MOST => {
-                Self::Denied { words }
+        let failures = match failure {
+            LookFailure::Refused => return Self::Denied { words },
+            // The pace of all looks says when the next is due.
+            LookFailure::Unreachable => {
+                let (failures, not_before) = (*failures, *not_before);
+                return Self::Unknown { failures, words: Some(words), not_before };
             }
-            LookFailure::Failed => Self::Unknown { failures: failures + 1, words: Some(words) },
+            LookFailure::Failed => failures.saturating_add(1),
+        };
+        if failures >= LOOKS_MOST {
+            return Self::Denied { words };
+        }
+        let pause = doubled(LOOK_AGAIN, failures - 1, LOOK_AGAIN_MOST);
+        Self::Unknown { failures, words: Some(words), not_before: now.plus(pause) }
+    }
+
+    /// When another look may be taken.
+    pub(crate) const fn not_before(&self) -> Timestamp {
+        match self {
+            Self::Unknown { not_before, .. } => *not_before,
+            Self::Known(_) | Self::Denied { .. } => Timestamp::ZERO,
         }
     }
 

@@ -223,14 +223,15 @@ impl State {
         let failed = failed.map(|(_, refused)| refused.clone());
         self.call_ended(queue, started_at, failed.as_ref(), |pace| &mut pace.look, look);
         let unreachable = self.seen.buildkite.failing_since.is_some();
+        let now = self.clock.now();
         let Some(seen) = self.seen.queues.get_mut(queue) else { return };
         let known = seen.origins.entry(job).or_default();
         *known = match found {
             Ok(origin) => OriginSeen::Known(origin),
             Err((LookFailure::Failed, refused)) if unreachable => {
-                known.after_failure(LookFailure::Unreachable, &refused.words)
+                known.after_failure(LookFailure::Unreachable, &refused.words, now)
             }
-            Err((failure, refused)) => known.after_failure(failure, &refused.words),
+            Err((failure, refused)) => known.after_failure(failure, &refused.words, now),
         };
         if let OriginSeen::Denied { words } = known {
             tracing::warn!(%job, %queue, error = %words, "Buildkite does not tell where the job's build comes from; policies that may match it count");

@@ -170,10 +170,12 @@ impl<'a> Round<'a> {
 
     /// Asks where the job's build comes from, unless that is known and its verdict about to follow.
     fn look(&mut self, key: &QueueKey, job: JobId) {
-        if self.origin(key, job).is_some_and(OriginSeen::is_settled) {
+        let known = self.origin(key, job);
+        if known.is_some_and(OriginSeen::is_settled) {
             return;
         }
-        let not_before = self.queue(key).map(|seen| seen.look_not_before);
+        let queue = self.queue(key).map(|seen| seen.look_not_before);
+        let not_before = queue.max(known.map(OriginSeen::not_before));
         if not_before.is_none_or(|at| self.due(at)) {
             self.step(Vec::new(), Action::Look { queue: key.clone(), job });
         }

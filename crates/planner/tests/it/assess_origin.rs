@@ -2,10 +2,13 @@
 //! for where it matters, and what nobody will tell counts as what is stricter.
 
 use planner::{
-    Cpu, Glob, Limits, LookFailure, Origin, OriginSeen, Policy, Rule, Shapes, Verdict, assess_with,
+    Cpu, Glob, Limits, LookFailure, Origin, OriginSeen, Policy, Rule, Shapes, Timestamp, Verdict,
+    assess_with,
 };
 
 use crate::assess::{edit, explained, policy, row, show};
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
 /// At most four vCPU for those that match.
 fn small(rule: Rule) -> Rule {
@@ -134,19 +137,22 @@ fn a_plan_says_which_policies_would_be_asked_about() {
 fn looks_that_fail_too_often_are_a_denial() {
     let mut origin = OriginSeen::default();
     for _ in 0..100 {
-        origin = origin.after_failure(LookFailure::Unreachable, "no route");
+        origin = origin.after_failure(LookFailure::Unreachable, "no route", NOW);
     }
     assert!(!origin.is_settled(), "an outage says nothing about the job");
+    let mut pauses = Vec::new();
     for _ in 0..4 {
-        origin = origin.after_failure(LookFailure::Failed, "502");
+        origin = origin.after_failure(LookFailure::Failed, "502", NOW);
+        let OriginSeen::Unknown { not_before, .. } = &origin else { panic!("{origin:?}") };
+        pauses.push(not_before.since(NOW).as_secs());
     }
-    assert!(!origin.is_settled());
+    assert_eq!(pauses, [1, 2, 4, 8], "what may heal by itself has time to");
     assert_eq!(
-        origin.after_failure(LookFailure::Failed, "502"),
+        origin.after_failure(LookFailure::Failed, "502", NOW),
         OriginSeen::Denied { words: "502".into() }
     );
-    let refused = OriginSeen::default().after_failure(LookFailure::Refused, "403");
+    let refused = OriginSeen::default().after_failure(LookFailure::Refused, "403", NOW);
     assert_eq!(refused, OriginSeen::Denied { words: "403".into() });
     let answered = known(Some(true), None, &[]);
-    assert_eq!(answered.after_failure(LookFailure::Refused, "403"), answered);
+    assert_eq!(answered.after_failure(LookFailure::Refused, "403", NOW), answered);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::{Event, Notice, Origin, OriginSeen, Request};
+use planner::{Event, Notice, Origin, OriginSeen, Request, Timestamp};
 
 use super::check;
 use super::job::{Job, job};
@@ -41,7 +41,7 @@ impl Scene {
 }
 
 fn failed(words: &str) -> OriginSeen {
-    OriginSeen::Unknown { failures: 1, words: Some(words.into()) }
+    OriginSeen::Unknown { failures: 1, words: Some(words.into()), not_before: Timestamp::ZERO }
 }
 
 #[test]
@@ -60,6 +60,16 @@ fn a_failed_look_is_repeated_when_its_time_has_come_and_told() {
     let scene = Scene::new().visible(job(1).undecided()).looked(1, failed("502"));
     check(&scene, "look 1; 1 waits: look failed: 502, 0 ahead, told");
     check(&scene.looks_not_before(2), "; 1 waits: look failed: 502, 0 ahead, told");
+    let later = OriginSeen::Unknown {
+        failures: 1,
+        words: Some("502".into()),
+        not_before: scene.now.plus(Duration::from_secs(2)),
+    };
+    check(&scene.looked(1, later.clone()), "; 1 waits: look failed: 502, 0 ahead, told");
+    check(
+        &scene.looked(1, later).after(2).listed_now(),
+        "look 1; 1 waits: look failed: 502, 0 ahead, told",
+    );
 }
 
 #[test]

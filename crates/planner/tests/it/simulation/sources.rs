@@ -173,12 +173,13 @@ impl Sim<'_> {
 
     /// What a look at a job has brought; its row is assessed anew with it.
     fn looked(&mut self, index: usize, queue: &QueueKey, job: JobId, failure: Option<LookFailure>) {
+        let now = self.clock(index);
         let shell = &mut self.shells[index];
         let seen = shell.seen.queues.entry(queue.clone()).or_default();
         let origin = seen.origins.entry(job).or_default();
         *origin = match failure {
             None => OriginSeen::Known(Origin::default()),
-            Some(failure) => origin.after_failure(failure, "no environment"),
+            Some(failure) => origin.after_failure(failure, "no environment", now),
         };
         let candidates = Arc::clone(&seen.candidates);
         let candidates = self.decided(index, queue, &candidates);

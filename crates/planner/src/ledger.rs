@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use moments::Texts;
 use serde::{Deserialize, Serialize};
 
 use crate::loss::Retries;
@@ -44,6 +45,8 @@ pub struct Ledger {
     pub(crate) left: BTreeMap<JobId, Timestamp>,
     /// From so many on the old ones among them are forgotten.
     pub(crate) left_most: usize,
+    #[serde(skip)]
+    texts: Texts,
 }
 
 /// One job in our hands.

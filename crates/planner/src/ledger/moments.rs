@@ -1,8 +1,38 @@
 //! What an event adds to a job's story, as `explain` tells it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use crate::{
     CreateOutcome, Event, FinishOutcome, LossStep, Moment, Offer, RetryOutcome, Timestamp,
 };
+
+/// Beyond so many different texts none is kept to be shared.
+const TEXTS_MOST: usize = 256;
+
+/// Texts of moments: thousands of jobs have the same ones, and each is in memory once. It says
+/// nothing of the jobs, so two ledgers are the same whatever they share.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Texts(BTreeSet<Arc<str>>);
+
+impl PartialEq for Texts {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Texts {
+    pub(super) fn share(&mut self, moment: Moment) -> Moment {
+        if let Some(known) = self.0.get(&moment.what) {
+            return Moment { at: moment.at, what: Arc::clone(known) };
+        }
+        if self.0.len() >= TEXTS_MOST {
+            self.0.clear();
+        }
+        self.0.insert(Arc::clone(&moment.what));
+        moment
+    }
+}
 
 impl Event {
     /// The line that the event adds to its job's story; some add none.

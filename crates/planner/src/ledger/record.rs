@@ -86,6 +86,7 @@ impl Ledger {
             Event::Gone { attempt, at, .. } => self.gone(job, attempt, at),
         }
         if let Some(moment) = moment {
+            let moment = self.texts.share(moment);
             self.with(job, |entry| entry.remember(moment));
         }
     }
@@ -164,8 +165,11 @@ impl Ledger {
             .entry(seen.job)
             .or_insert_with(|| Entry::new(seen.job, seen.queue.clone(), seen.at, told));
         if let Some(known) = entry.attempts.iter_mut().find(|known| known.number == seen.attempt) {
-            // It was thought to be gone, and is not.
+            // It was thought to be gone, and is not; or another was made under its name. If this
+            // one has ended, the listing says so.
             known.gone_at = None;
+            known.ended = None;
+            known.end_seen_at = None;
             known.delete = Delete::No;
             known.outcome = Outcome::Made { at: seen.at };
             return;

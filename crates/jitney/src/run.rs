@@ -30,6 +30,9 @@ use state::State;
 
 /// Rounds are at least this far apart; the first after a pause comes at once.
 const APART: Duration = Duration::from_millis(10);
+/// A long round is followed by a rest half as long as itself, up to this: what it has begun goes on
+/// meanwhile, and the next one takes in more at once.
+const REST_MOST: Duration = Duration::from_millis(50);
 /// How many messages one round takes in; the rest is for the next.
 const TAKE_MOST: usize = 20_000;
 /// How long a stop waits for calls under way, and then for notifications.
@@ -112,12 +115,18 @@ pub async fn run(options: Options) -> Result<(), Error> {
             break Err(error);
         }
         if state.dirty {
-            earliest = Instant::now() + APART;
+            let began = Instant::now();
             state.round().await;
+            earliest = began + apart(began.elapsed());
         }
     };
     stop(state, tasks, outlet).await;
     ended
+}
+
+/// How long after a round's beginning the next may begin.
+fn apart(took: Duration) -> Duration {
+    APART.max(took + (took / 2).min(REST_MOST))
 }
 
 /// Time does not go back for the ledger. Else, where the clock was set back since, everything that

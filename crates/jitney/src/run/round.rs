@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use buildkite::wire::Scope;
 use planner::{
-    Action, CreateOutcome, Event, FinishOutcome, LossStep, Plan, QueueSeen, RetryOutcome, Step,
-    Timestamp, WorstCost, decide,
+    Action, CreateOutcome, Event, FinishOutcome, Hold, JobId, LossStep, Plan, QueueSeen,
+    RetryOutcome, Step, Timestamp, WorstCost, decide,
 };
 use uuid::Uuid;
 
@@ -108,23 +108,14 @@ impl State {
     /// Keeps what the last decision said beside its steps.
     fn settle(&mut self, plan: Plan, now: Timestamp) {
         self.wake = plan.wake_at;
-        self.held.retain(|job, _| plan.holds.contains_key(job));
-        for (job, hold) in plan.holds {
-            match self.held.get_mut(&job) {
-                Some(held) if held.reason == hold.reason => held.ahead = hold.ahead,
-                known => {
-                    let since = known
-                        .filter(|held| held.reason.key() == hold.reason.key())
-                        .map(|held| held.since);
-                    if since.is_none() {
-                        self.tell_hold(job, &hold, now);
-                    }
-                    let since = since.unwrap_or(now);
-                    let planner::Hold { queue, reason, ahead } = hold;
-                    self.held.insert(job, Held { queue, reason, ahead, since });
-                }
-            }
-        }
+        // Both in the order of their jobs, so side by side.
+        let mut before = std::mem::take(&mut self.held).into_iter().peekable();
+        let held = plan.holds.into_iter().map(|(job, hold)| {
+            while before.next_if(|(known, _)| *known < job).is_some() {}
+            let known = before.next_if(|(known, _)| *known == job).map(|(_, held)| held);
+            (job, self.hold_on(job, hold, known, now))
+        });
+        self.held = held.collect();
         self.alarms.retain(|alarm, _| plan.alarms.contains(alarm));
         for alarm in plan.alarms {
             self.alarms.entry(alarm).or_insert_with_key(|alarm| {
@@ -132,6 +123,17 @@ impl State {
                 now
             });
         }
+    }
+
+    /// The hold as it is now, of a job that was held like that before, or otherwise, or not at all.
+    fn hold_on(&self, job: JobId, hold: Hold, known: Option<Held>, now: Timestamp) -> Held {
+        let alike = known.filter(|known| known.reason.key() == hold.reason.key());
+        if alike.is_none() {
+            self.tell_hold(job, &hold, now);
+        }
+        let since = alike.map_or(now, |known| known.since);
+        let Hold { queue, reason, ahead } = hold;
+        Held { queue, reason, ahead, since }
     }
 
     /// Says once that everything can be served, and what it may cost if we died now.

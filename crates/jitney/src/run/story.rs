@@ -29,11 +29,10 @@ impl State {
     /// to those only who want to know everything.
     pub(super) fn tell_hold(&self, job: JobId, hold: &Hold, now: Timestamp) {
         let (queue, reason) = (&hold.queue, hold.reason.key());
-        let words = hold.sentence(now);
         if is_usual(&hold.reason) {
-            tracing::debug!(%job, %queue, reason, "{words}");
+            tracing::debug!(%job, %queue, reason, "{}", hold.sentence(now));
         } else {
-            tracing::info!(%job, %queue, reason, "{words}");
+            tracing::info!(%job, %queue, reason, "{}", hold.sentence(now));
         }
     }
 }

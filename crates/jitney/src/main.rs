@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     buildkite::install_crypto_provider();
     jitney::cli::run(std::env::args_os().collect(), &environment())

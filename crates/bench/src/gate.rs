@@ -26,7 +26,7 @@ const SAMPLES: u32 = 120;
 const LEAST_DISTURBED: usize = 10;
 /// Of the calibration loop, about as long as a round.
 const TURNS: u32 = 3;
-const WAYS: usize = 3;
+const WAYS: usize = 7;
 
 #[derive(Args, Debug)]
 pub(crate) struct Gate {

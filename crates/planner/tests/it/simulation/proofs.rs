@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use planner::{
-    Action, Event, Ledger, Notice, Observation, Outcome, Plan, Policy, Reason, Step, Timestamp,
-    WorstCost, decide, worst_cost,
+    Action, Ledger, Observation, Outcome, Plan, Policy, Reason, Timestamp, WorstCost, decide,
+    worst_cost,
 };
 
 use super::backends::Place;
@@ -86,21 +86,6 @@ fn a_reason_that_is_kept_to_oneself_breaks_g7() {
     let promise = caught_deciding(&[], |ledger, seen, policy, now| {
         let mut plan = decide(ledger, seen, policy, now);
         plan.steps.retain(|step| !matches!(step.action, Action::Notify { .. }));
-        plan
-    });
-    assert_eq!(promise, Promise::G7);
-}
-
-#[test]
-fn telling_again_and_again_breaks_g7() {
-    let promise = caught_deciding(&[Kind::Pauses], |ledger, seen, policy, now| {
-        let mut plan = decide(ledger, seen, policy, now);
-        for (job, hold) in &plan.holds {
-            let (job, queue, at) = (*job, hold.queue.clone(), now);
-            let notice = Notice::Waiting { reason: hold.reason.clone(), ahead: None };
-            let intents = vec![Event::Told { job, notice: notice.clone(), at }];
-            plan.steps.push(Step { intents, action: Action::Notify { queue, job, notice, at } });
-        }
         plan
     });
     assert_eq!(promise, Promise::G7);

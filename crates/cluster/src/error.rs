@@ -12,6 +12,8 @@ pub enum Error {
         "parts of a control plane are absent ({0}): run `export $(tools/real-parts control-plane)`"
     )]
     Absent(String),
+    #[error("nodes run containers in namespaces, which takes root")]
+    NotRoot,
     #[error("failed to {what}: {source}")]
     Io { what: String, source: io::Error },
     #[error("failed to {what}: {source}")]

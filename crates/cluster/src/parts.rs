@@ -15,7 +15,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// All of them, or an error that names each that is absent.
+    /// All of them, or an error that says what is absent.
     pub(crate) fn find() -> Result<Self> {
         let mut absent = Vec::new();
         let mut part = |variable| {
@@ -32,7 +32,11 @@ impl Parts {
             scheduler: part("JITNEY_KUBE_SCHEDULER"),
             kubectl: part("JITNEY_KUBECTL"),
         };
-        if absent.is_empty() { Ok(parts) } else { Err(Error::Absent(absent.join(", "))) }
+        if !absent.is_empty() {
+            return Err(Error::Absent(absent.join(", ")));
+        }
+        // What cannot make namespaces could only run half of what is here.
+        if rustix::process::geteuid().is_root() { Ok(parts) } else { Err(Error::NotRoot) }
     }
 
     /// As `find`, for tests: absent parts are said on standard error, and panic where `CI=true`.

@@ -13,43 +13,34 @@ read -r pid rest </proc/self/stat
 echo "$hostname" >/proc/sys/kernel/hostname
 
 mount -t tmpfs -o mode=755 tmpfs "$scratch" || fail "cannot mount a tmpfs"
-mkdir "$scratch/upper" "$scratch/work" "$scratch/root"
 root=$scratch/root
+mkdir "$scratch/upper" "$scratch/work" "$root"
 mount -t overlay -o "lowerdir=$lower,upperdir=$scratch/upper,workdir=$scratch/work" overlay "$root" ||
     fail "cannot mount an overlay over $lower"
-mkdir -p "$root/proc" "$root/dev" "$root/sys" "$root/tmp"
+# The working directory, too, as a runtime does where the image lacks it.
+mkdir -p "$root/proc" "$root/dev" "$root/sys" "$root/tmp" "$root$directory"
 mount -t proc proc "$root/proc" || fail "cannot mount proc"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev" || fail "cannot mount a tmpfs"
-for device in null zero full random urandom tty; do
-    : >"$root/dev/$device"
-    mount --bind "/dev/$device" "$root/dev/$device"
-done
+cd /dev && cp -a null zero full random urandom tty fd stdin stdout stderr "$root/dev" || fail "cannot copy devices"
 mkdir -m 1777 "$root/dev/shm"
-ln -s /proc/self/fd "$root/dev/fd"
-ln -s /proc/self/fd/0 "$root/dev/stdin"
-ln -s /proc/self/fd/1 "$root/dev/stdout"
-ln -s /proc/self/fd/2 "$root/dev/stderr"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
-mount --bind /sys "$root/sys" && mount -o remount,bind,ro "$root/sys"
+mount -o bind,ro /sys "$root/sys"
 if [ -n "$group" ]; then
     mount -t tmpfs tmpfs "$root/sys/fs/cgroup" && mkdir "$root/sys/fs/cgroup/memory" &&
-        mount --bind "$group" "$root/sys/fs/cgroup/memory" &&
-        mount -o remount,bind,ro "$root/sys/fs/cgroup/memory"
+        mount -o bind,ro "$group" "$root/sys/fs/cgroup/memory" || fail "cannot mount $group"
 fi
 
 while [ "$1" != -- ]; do
     mode=$1 from=$2 to=$root$3
     shift 3
     if [ -d "$from" ]; then
-        mkdir -p "$to" || fail "cannot make $to"
-    else
-        { mkdir -p "$(dirname "$to")" && : >>"$to"; } || fail "cannot make $to"
+        [ -d "$to" ] || mkdir -p "$to" || fail "cannot make $to"
+    elif [ ! -e "$to" ]; then
+        { [ -d "${to%/*}" ] || mkdir -p "${to%/*}"; } && : >"$to" || fail "cannot make $to"
     fi
-    mount --bind "$from" "$to" || fail "cannot mount $from"
-    [ "$mode" = rw ] || mount -o "remount,bind,$mode" "$to" || fail "cannot mount $from read-only"
+    mount -o "bind,$mode" "$from" "$to" || fail "cannot mount $from"
 done
 shift
-mkdir -p "$root$directory" # as a runtime does with a working directory that the image lacks
 [ -z "$readonly" ] || mount -o remount,ro "$root" || fail "cannot make the root read-only"
 
 unshare=$(command -v unshare)

@@ -68,7 +68,7 @@ pub(super) struct Bind {
 pub(super) struct Process {
     child: Child,
     pid: Pid,
-    handle: OwnedFd,
+    handle: Option<OwnedFd>,
     memory: Option<MemoryGroup>,
     log: PathBuf,
 }
@@ -91,19 +91,18 @@ impl Process {
         let memory = recipe.memory.as_ref();
         let memory = memory.and_then(|(path, limit)| MemoryGroup::make(path, *limit));
         let (reader, writer) = std::io::pipe().map_err(|error| error.to_string())?;
-        let mut child = command(recipe, memory.as_ref(), Stdio::from(writer))
+        let child = command(recipe, memory.as_ref(), Stdio::from(writer))
             .and_then(|mut command| command.spawn())
             .map_err(|error| format!("failed to start unshare: {error}"))?;
         let reader = Receiver::from_owned_fd(reader.into()).map_err(|error| error.to_string())?;
         let mut line = String::new();
-        let mut reader = BufReader::new(reader);
-        tokio::select! {
-            read = reader.read_line(&mut line) => { read.map_err(|error| error.to_string())?; }
-            ended = child.wait() => return Err(format!("the container's set-up ended: {ended:?}")),
-        }
+        // There is an end to read where there is no word: the set-up has nobody else's pipe.
+        let read = BufReader::new(reader).read_line(&mut line).await;
+        read.map_err(|error| error.to_string())?;
         let pid = line.trim().parse().ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| line.trim().to_owned())?;
-        let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| error.to_string())?;
+        let pid = pid.ok_or_else(|| format!("the container's set-up ended: {}", line.trim()))?;
+        // None where it was quick, and is no more.
+        let handle = pidfd_open(pid, PidfdFlags::empty()).ok();
         let log = recipe.log.clone();
         let process = Self { child, pid, handle, memory, log };
         process.executed().await;
@@ -133,7 +132,8 @@ impl Process {
 
     /// Signals process 1. It may be gone.
     pub(super) fn signal(&self, signal: Signal) {
-        if let Err(error) = pidfd_send_signal(&self.handle, signal)
+        if let Some(handle) = &self.handle
+            && let Err(error) = pidfd_send_signal(handle, signal)
             && error != rustix::io::Errno::SRCH
         {
             eprintln!("failed to signal a container: {error}");

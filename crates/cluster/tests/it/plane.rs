@@ -8,12 +8,13 @@ use cluster::{ControlPlane, NodeOptions, connect};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::api::{ListParams, PostParams};
+use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::ways::Ground;
+use crate::ways::{Ground, LONG, container};
 
 #[tokio::test]
 async fn a_service_account_may_do_what_its_rules_say() {
@@ -49,6 +50,17 @@ async fn list(client: &Client) -> Result<(), String> {
     listed.map(drop).map_err(|error| error.to_string())
 }
 
+fn pod_that(name: &str, script: &str, shared: &Path) -> Pod {
+    let mut main = container(script);
+    main["volumeMounts"] = json!([{ "name": "shared", "mountPath": "/shared" }]);
+    let volume = json!({ "name": "shared", "hostPath": { "path": shared } });
+    let pod = json!({
+        "metadata": { "name": name },
+        "spec": { "restartPolicy": "Never", "containers": [main], "volumes": [volume] },
+    });
+    serde_json::from_value(pod).expect("a pod")
+}
+
 /// One of its own, since others could not work meanwhile.
 #[tokio::test]
 async fn outages_and_the_end() {
@@ -62,12 +74,15 @@ async fn outages_and_the_end() {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     // A name that nothing else on this computer bears.
     let mark = format!("sleep 1000.{}", std::process::id());
-    let main = json!({ "name": "main", "image": "any", "command": ["sh", "-c", mark] });
-    let pod = json!({ "metadata": { "name": "one" }, "spec": { "containers": [main] } });
-    let pod = serde_json::from_value(pod).expect("a pod");
-    pods.create(&PostParams::default(), &pod).await.expect("it is created");
-    let running = kube::runtime::wait::conditions::is_pod_running();
-    kube::runtime::wait::await_condition(pods.clone(), "one", running).await.expect("it runs");
+    let shared = tempfile::tempdir().expect("a folder");
+    let told = shared.path().join("told");
+    let waits = "until [ -e /shared/told ]; do sleep 0.1; done";
+    for (name, script) in [("one", &*mark), ("two", waits)] {
+        let pod = pod_that(name, script, shared.path());
+        pods.create(&PostParams::default(), &pod).await.expect("it is created");
+        let running = await_condition(pods.clone(), name, conditions::is_pod_running());
+        running.await.expect("it runs");
+    }
 
     plane.freeze().expect("it is frozen");
     let asked = timeout(Duration::from_secs(1), list(&client)).await;
@@ -77,8 +92,15 @@ async fn outages_and_the_end() {
 
     plane.stop_api_server().await.expect("it is stopped");
     list(&client).await.expect_err("nothing answers");
+    std::fs::write(&told, "").expect("a file");
     plane.start_api_server().await.expect("it is started");
     pods.get("one").await.expect("what was there is there");
+    // A node tells later what it could not tell when it happened.
+    let ended = |pod: Option<&Pod>| {
+        let status = pod.and_then(|pod| pod.status.as_ref());
+        status.is_some_and(|it| it.phase.as_deref() == Some("Succeeded"))
+    };
+    timeout(LONG, await_condition(pods, "two", ended)).await.expect("in time").expect("a watch");
 
     let folder = plane.kubeconfig().parent().expect("a folder").to_owned();
     let programs = alive(&folder, "no mark").len();

@@ -124,3 +124,30 @@ async fn a_pod_reaches_the_api_server() {
     // It is known by its token, and may do nothing.
     assert_eq!(String::from_utf8_lossy(&output.stdout), "403");
 }
+
+/// What ends before anybody looks has ended as well.
+#[tokio::test]
+async fn many_that_are_quick() {
+    let Some(ground) = Ground::new("quick").await else { return };
+    let mut first = container("exit 0");
+    first["name"] = json!("first");
+    first["command"] = json!(["true"]);
+    let mut main = container("exit 0");
+    main["command"] = json!(["true"]);
+    let template = ground.spec(json!({ "initContainers": [first], "containers": [main] }));
+    let job = json!({
+        "metadata": { "name": "many" },
+        "spec": {
+            "backoffLimit": 0, "completions": 30, "parallelism": 30,
+            "template": { "spec": template },
+        },
+    });
+    ground.create::<Job>(job).await;
+    let ended = |job: Option<&Job>| {
+        let status = job.and_then(|job| job.status.as_ref());
+        status.is_some_and(|it| it.failed.is_some() || it.completion_time.is_some())
+    };
+    let job = await_condition(ground.api::<Job>(), "many", ended).await.expect("a watch");
+    let status = job.and_then(|job| job.status).expect("a status");
+    assert_eq!((status.succeeded, status.failed), (Some(30), None));
+}

@@ -17,7 +17,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-const LONG: Duration = Duration::from_secs(60);
+/// More than anything takes here.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// A namespace, and a node that only its pods go to.
 pub(crate) struct Ground {

@@ -202,7 +202,8 @@ impl Kubelet {
     /// The pod of that name that is here.
     pub(super) fn find(&self, namespace: &str, name: &str) -> Result<Arc<Life>> {
         let pods = lock(&self.pods);
-        let found = pods.values().find(|life| life.namespace == namespace && life.name == name);
+        let mut here = pods.values().filter(|life| life.is_here());
+        let found = here.find(|life| life.namespace == namespace && life.name == name);
         found.cloned().ok_or_else(|| Error::NoSuchPod(format!("{namespace}/{name}")))
     }
 

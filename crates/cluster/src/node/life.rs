@@ -232,6 +232,11 @@ impl Life {
         told.expect("the sender is ours");
     }
 
+    /// Whether the API server may still ask for it.
+    pub(super) fn is_here(&self) -> bool {
+        !self.ending.borrow().removed
+    }
+
     async fn removed(&self) {
         let removed = self.ending.subscribe().wait_for(|it| it.removed).await.map(drop);
         removed.expect("the sender is ours");

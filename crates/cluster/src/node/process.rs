@@ -113,6 +113,7 @@ impl Process {
     /// asked for.
     async fn executed(&self) {
         let end = Instant::now() + EXEC;
+        let mut pause = BETWEEN_LOOKS;
         let proc = PathBuf::from(format!("/proc/{}", self.pid.as_raw_nonzero()));
         loop {
             let root = fs::read_link(proc.join("root"));
@@ -122,7 +123,9 @@ impl Process {
             if (entered && began) || !proc.join("exe").exists() || Instant::now() > end {
                 return;
             }
-            sleep(BETWEEN_LOOKS).await;
+            sleep(pause).await;
+            // Where many start at once the looks would keep them from it.
+            pause *= 2;
         }
     }
 
@@ -163,6 +166,13 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Its parent's end would not end it where it has become another user.
+        self.signal(Signal::KILL);
+    }
+}
+
 fn command(
     recipe: &Recipe,
     memory: Option<&MemoryGroup>,
@@ -192,6 +202,8 @@ fn command(
         .arg("--")
         .args(&recipe.command)
         .env_clear()
+        .env("HOSTNAME", &recipe.hostname)
+        .env("HOME", home(&recipe.lower, recipe.user.unwrap_or(0)))
         .envs(&recipe.environment)
         .env("PATH", PATH)
         .stdin(words)
@@ -200,6 +212,15 @@ fn command(
         .process_group(0)
         .kill_on_drop(true);
     Ok(command)
+}
+
+/// Where a user is at home, as runtimes tell it to who has no word about it.
+fn home(root: &Path, user: i64) -> String {
+    let users = fs::read_to_string(root.join("etc/passwd")).unwrap_or_default();
+    let user = user.to_string();
+    let line = users.lines().find(|line| line.split(':').nth(2) == Some(&user));
+    let home = line.and_then(|line| line.split(':').nth(5)).filter(|home| !home.is_empty());
+    home.unwrap_or("/").to_owned()
 }
 
 /// A path in a container as it is below its root, with links followed as the container would.

@@ -111,7 +111,6 @@ impl Life {
         let image = self.image(container).await;
         loop {
             let given = BTreeMap::from([
-                ("HOSTNAME".to_owned(), self.name.clone()),
                 ("KUBERNETES_SERVICE_HOST".to_owned(), "127.0.0.1".to_owned()),
                 ("KUBERNETES_SERVICE_PORT".to_owned(), self.kubelet.plane.port.to_string()),
             ]);

@@ -29,6 +29,8 @@ use crate::plane::lock;
 const RETRY: Duration = Duration::from_millis(500);
 /// What a pod without a word about it gets.
 const GRACE: i64 = 30;
+/// What pods get at most where the machine is to go: as on Google's spot machines.
+const SHUTDOWN: i64 = 15;
 
 #[derive(Debug)]
 pub(super) struct Life {
@@ -206,9 +208,8 @@ impl Life {
                 self.tell(Kind::Warning, "Evicted", message);
                 0
             }
-            Verdict::Deadline | Verdict::ShutDown(_) => {
-                self.spec().termination_grace_period_seconds.unwrap_or(GRACE)
-            }
+            Verdict::Deadline => self.grace(),
+            Verdict::ShutDown(_) => self.grace().min(SHUTDOWN),
         };
         state.verdict = Some(verdict);
         drop(state);
@@ -217,6 +218,10 @@ impl Life {
         self.ending.send_modify(|ending| {
             ending.stop = Some(ending.stop.map_or(grace, |before| before.min(grace)));
         });
+    }
+
+    fn grace(&self) -> i64 {
+        self.spec().termination_grace_period_seconds.unwrap_or(GRACE)
     }
 
     /// A container of it is to end as the kernel ends what takes too much memory.

@@ -39,6 +39,11 @@ async fn prepare_one(lookup: &Lookup<'_>, volume: &Volume, own: &Path) -> Found<
     if let Some(claim) = &volume.persistent_volume_claim {
         return lookup.claim(&claim.claim_name).await;
     }
+    if volume.ephemeral.is_some() {
+        // A controller has made the claim, under this name.
+        let pod = lookup.pod.metadata.name.as_deref().unwrap_or_default();
+        return lookup.claim(&format!("{pod}-{}", volume.name)).await;
+    }
     fs::create_dir_all(own).map_err(|error| disk(&error))?;
     if volume.empty_dir.is_some() {
         fs::set_permissions(own, Permissions::from_mode(0o777)).map_err(|error| disk(&error))?;

@@ -9,19 +9,16 @@ use serde::Deserialize;
 use crate::Result;
 use crate::error::{api, io};
 
-/// What the API server is told to write down: every call, once it is answered, without bodies.
+/// What the API server is told to write down: every call of others than its own companions, once
+/// it is answered, without bodies.
 pub(super) const POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived, ResponseStarted, Panic]
 rules:
+  - level: None
+    users: [controllers, scheduler, kubelet, 'system:apiserver', 'system:anonymous']
   - level: Metadata
-    resources:
-      - group: ''
-      - group: batch
-      - group: authorization.k8s.io
-      - group: scheduling.k8s.io
-      - group: coordination.k8s.io
 ";
 
 /// One call, answered. A watch is there once it has ended.

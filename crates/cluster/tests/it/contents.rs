@@ -64,23 +64,25 @@ async fn volumes() {
     let Some(ground) = Ground::new("volumes").await else { return };
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("mirror"), "objects\n").expect("a file");
-    let mode = "ReadOnlyMany";
     let size = json!({ "storage": "1Gi" });
-    let volume = json!({
-        "metadata": { "name": ground.namespace },
-        "spec": {
-            "accessModes": [mode], "capacity": size, "storageClassName": "",
-            "hostPath": { "path": folder.path() },
-        },
-    });
-    let volume = serde_json::from_value(volume).expect("a volume");
     let persistent: Api<PersistentVolume> = Api::all(ground.client.clone());
-    persistent.create(&PostParams::default(), &volume).await.expect("it is created");
+    for (name, mode, class) in
+        [("mirrors", "ReadOnlyMany", ""), ("scratch", "ReadWriteOnce", &ground.namespace)]
+    {
+        let spec = json!({
+            "accessModes": [mode], "capacity": size, "storageClassName": class,
+            "hostPath": { "path": folder.path() },
+        });
+        let name = format!("{}-{name}", ground.namespace);
+        let volume = json!({ "metadata": { "name": name }, "spec": spec });
+        let volume = serde_json::from_value(volume).expect("a volume");
+        persistent.create(&PostParams::default(), &volume).await.expect("it is created");
+    }
     let claim = json!({
         "metadata": { "name": "mirrors" },
         "spec": {
-            "accessModes": [mode], "resources": { "requests": size }, "storageClassName": "",
-            "volumeName": ground.namespace,
+            "accessModes": ["ReadOnlyMany"], "resources": { "requests": size },
+            "storageClassName": "", "volumeName": format!("{}-mirrors", ground.namespace),
         },
     });
     ground.create::<PersistentVolumeClaim>(claim).await;
@@ -97,9 +99,14 @@ async fn volumes() {
         ] } },
         { "name": "fields", "downwardAPI": { "items": [labels] } },
         { "name": "empty", "emptyDir": {} },
+        { "name": "scratch", "ephemeral": { "volumeClaimTemplate": { "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": { "requests": size },
+            "storageClassName": ground.namespace,
+        } } } },
     ]);
     let more = json!({ "volumeMounts": [
         { "name": "claim", "mountPath": "/mirrors", "readOnly": true },
+        { "name": "scratch", "mountPath": "/scratch" },
         { "name": "map", "mountPath": "/etc/only-a", "subPath": "a" },
         { "name": "map", "mountPath": "/map" },
         { "name": "both", "mountPath": "/both" },
@@ -107,10 +114,11 @@ async fn volumes() {
         { "name": "empty", "mountPath": "/usr/share/below", "subPath": "one/two" },
     ] });
     let script = "cat /mirrors/mirror /etc/only-a /map/b /both/deep/b /both/labels /fields/labels; \
-                  echo; stat -L -c %a /map/a; touch /usr/share/below/x; \
+                  echo; stat -L -c %a /map/a; touch /usr/share/below/x /scratch/y; \
                   touch /mirrors/x 2>/dev/null || echo 'only to read'";
     let log = ground.prints("one", script, more, volumes).await;
     assert_eq!(log, "objects\n122app=\"it\"app=\"it\"\n400\nonly to read\n");
+    assert!(folder.path().join("y").exists());
 }
 
 #[tokio::test]

@@ -12,5 +12,5 @@ mod parts;
 mod plane;
 
 pub use error::{Error, Result};
-pub use node::{Images, Node, NodeOptions, PullFailure};
+pub use node::{Images, Node, NodeOptions, Outcome, Played, PullFailure};
 pub use plane::{Call, ControlPlane, connect};

@@ -8,6 +8,7 @@ mod kubelet;
 mod life;
 mod logs;
 mod lookup;
+mod played;
 mod process;
 mod quantity;
 mod status;
@@ -24,6 +25,7 @@ use tokio::runtime::Handle;
 
 pub use images::{Images, PullFailure};
 use kubelet::Kubelet;
+pub use played::{Outcome, Played};
 use status::Verdict;
 
 use crate::error::api;

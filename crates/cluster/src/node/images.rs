@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::played::{Outcome, Played, Player};
+
 /// What is behind the names of images. A name that is not told of is this computer's own files.
 #[derive(Clone, Debug, Default)]
 pub struct Images(BTreeMap<String, Image>);
@@ -14,6 +16,8 @@ pub(super) struct Image {
     pub(super) root: Option<PathBuf>,
     /// What is on this computer, and where the container finds it.
     pub(super) over: Vec<(PathBuf, PathBuf)>,
+    /// Its containers are no processes.
+    pub(super) player: Option<Player>,
     fails: Option<PullFailure>,
 }
 
@@ -45,6 +49,20 @@ impl Images {
     #[must_use]
     pub fn root(mut self, image: &str, folder: impl AsRef<Path>) -> Self {
         self.0.entry(image.to_owned()).or_default().root = Some(folder.as_ref().to_owned());
+        self
+    }
+
+    /// The image's containers are no processes: each is played by this, until it gives an outcome.
+    #[must_use]
+    pub fn played<F>(
+        mut self,
+        image: &str,
+        play: impl Fn(Played) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        self.0.entry(image.to_owned()).or_default().player = Some(Player::new(play));
         self
     }
 

@@ -13,6 +13,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+use super::played::Player;
 use crate::plane::MEMORY;
 
 /// What makes a container; each node has it as a file.
@@ -53,6 +54,8 @@ pub(super) struct Recipe {
     pub(super) environment: BTreeMap<String, String>,
     pub(super) command: Vec<String>,
     pub(super) log: PathBuf,
+    /// It is no process: this plays it.
+    pub(super) player: Option<Player>,
     /// Where its memory is counted, and how much it may have.
     pub(super) memory: Option<(PathBuf, Option<u64>)>,
 }

@@ -1,5 +1,6 @@
 //! Pods that nothing befalls, and those that are told to end.
 
+use cluster::{Images, NodeOptions, Outcome, Played};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, ListParams, LogParams};
@@ -150,4 +151,40 @@ async fn many_that_are_quick() {
     let job = await_condition(ground.api::<Job>(), "many", ended).await.expect("a watch");
     let status = job.and_then(|job| job.status).expect("a status");
     assert_eq!((status.succeeded, status.failed), (Some(30), None));
+}
+
+/// Containers that only a function plays are told of as others are.
+#[tokio::test]
+async fn a_crowd_that_is_played() {
+    let images = Images::default().played("agent:1", |played: Played| async move {
+        played.tell_ready();
+        let code = if played.environment.contains_key("WAIT") {
+            played.stop.cancelled().await;
+            5
+        } else {
+            0
+        };
+        Outcome { code, message: format!("{} is over", played.pod) }
+    });
+    let ground = Ground::with("played", |options| NodeOptions { images, ..options }).await;
+    let Some(ground) = ground else { return };
+    let mut main = json!({ "name": "main", "image": "agent:1" });
+    let job = json!({
+        "metadata": { "name": "many" },
+        "spec": {
+            "backoffLimit": 0, "completions": 100, "parallelism": 100,
+            "template": { "spec": ground.spec(json!({ "containers": [main] })) },
+        },
+    });
+    ground.create::<Job>(job).await;
+    let done = await_condition(ground.api::<Job>(), "many", conditions::is_job_completed());
+    done.await.expect("a watch");
+
+    main["env"] = json!([{ "name": "WAIT", "value": "yes" }]);
+    main["readinessProbe"] = json!({ "exec": { "command": ["never", "run"] } });
+    ground.pod("one", json!({ "containers": [main] })).await;
+    ground.until("one", |it| condition(it, "Ready").0 == "True").await;
+    ground.api::<Pod>().delete("one", &DeleteParams::default()).await.expect("it is deleted");
+    let status = ground.until_phase("one", "Failed").await;
+    assert_eq!(end(&status), (5, "Error".into(), "one is over".into()));
 }

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rustix::process::{Pid, Signal};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{Life, RETRY};
 use crate::clock::now;
@@ -18,6 +19,7 @@ use crate::node::environment;
 use crate::node::events::Kind;
 use crate::node::images::{Image, Refusal};
 use crate::node::lookup::Absent;
+use crate::node::played::Act;
 use crate::node::process::{Bind, Exit, NOT_STARTED, Process, Recipe, memory_controller, tail};
 use crate::node::quantity;
 use crate::node::status::{End, State};
@@ -28,6 +30,7 @@ use crate::plane::lock;
 /// with 10 s and doubles that; tests should not have to wait for it.
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// What stands for a container's message: Kubernetes' limits.
+const MESSAGE: &str = "message";
 const MESSAGE_BYTES: usize = 4096;
 const FALLBACK_LINES: usize = 80;
 const FALLBACK_BYTES: usize = 2048;
@@ -45,8 +48,8 @@ impl Life {
                 recipe = self.recipe(container, volumes) => recipe,
                 () = self.stopped() => return None,
             };
-            let end = match Process::start(&recipe).await {
-                Ok(process) => self.attend(container, &recipe, process).await,
+            let end = match self.begin(&recipe).await {
+                Ok(running) => self.attend(container, &recipe, running).await,
                 Err(words) => not_started(words),
             };
             if end.reason == "StartError" {
@@ -179,7 +182,8 @@ impl Life {
         let run = format!("{name}.{restarts}");
         let scratch = self.folder.join(format!("{run}.root"));
         fs::create_dir_all(&scratch)?;
-        let message = self.folder.join(format!("{run}.message"));
+        let log = self.folder.join(format!("{run}.log"));
+        let message = log.with_extension(MESSAGE);
         fs::write(&message, "")?;
         let of_image = image.over.iter().map(|(from, to)| Bind {
             from: from.clone(),
@@ -218,13 +222,23 @@ impl Life {
             read_only_root: own.and_then(|it| it.read_only_root_filesystem) == Some(true),
             command: environment::command(container, &variables),
             environment: variables,
-            log: self.folder.join(format!("{run}.log")),
+            log,
+            player: image.player.clone(),
             memory: group.map(|group| (group, limit)),
         })
     }
 
+    async fn begin(&self, recipe: &Recipe) -> Result<Running, String> {
+        let Some(player) = &recipe.player else {
+            return Process::start(recipe).await.map(Running::Process);
+        };
+        let message = message_file(recipe);
+        let act = player.start(&self.namespace, &self.name, &recipe.environment, message);
+        Ok(Running::Played(act))
+    }
+
     /// From its start to its end, which it is helped to when the pod ends.
-    async fn attend(&self, container: &Container, recipe: &Recipe, mut process: Process) -> End {
+    async fn attend(&self, container: &Container, recipe: &Recipe, mut running: Running) -> End {
         let started = now();
         let since = started.clone();
         let probed = container.readiness_probe.as_ref().is_some_and(|probe| probe.exec.is_some());
@@ -234,36 +248,35 @@ impl Life {
             it.state = State::Running { since };
         });
         self.tell(Kind::Normal, "Started", &format!("Started container {}", container.name));
-        let pid = process.pid();
+        let probe = running.probed();
         let exit = tokio::select! {
-            exit = process.wait() => exit,
-            () = self.probe(container, pid, recipe) => unreachable!("it has no end"),
+            exit = running.wait() => exit,
+            () = self.probe(container, probe, recipe) => unreachable!("it has no end"),
             () = self.told_out_of_memory(&container.name) => {
-                process.signal(Signal::KILL);
-                Exit { out_of_memory: true, ..process.wait().await }
+                running.signal(Signal::KILL);
+                Exit { out_of_memory: true, ..running.wait().await }
             }
             () = self.stopped() => {
                 let words = format!("Stopping container {}", container.name);
                 self.tell(Kind::Normal, "Killing", &words);
-                self.stop(&mut process).await
+                self.stop(&mut running).await
             }
         };
-        let file = recipe.log.with_extension("message");
-        end(container, exit, started, recipe, &file)
+        end(container, exit, started, recipe)
     }
 
     /// The signal that asks, and after the grace the one that does not.
-    async fn stop(&self, process: &mut Process) -> Exit {
+    async fn stop(&self, running: &mut Running) -> Exit {
         let begun = Instant::now();
         let mut ending = self.ending.subscribe();
-        process.signal(Signal::TERM);
+        running.signal(Signal::TERM);
         loop {
             let grace = ending.borrow_and_update().stop.unwrap_or_default();
             tokio::select! {
-                exit = process.wait() => return exit,
+                exit = running.wait() => return exit,
                 () = sleep_until(begun + grace) => {
-                    process.signal(Signal::KILL);
-                    return process.wait().await;
+                    running.signal(Signal::KILL);
+                    return running.wait().await;
                 }
                 // A shorter grace, perhaps.
                 changed = ending.changed() => changed.expect("the sender is ours"),
@@ -272,10 +285,18 @@ impl Life {
     }
 
     /// Asks a readiness probe's command again and again, and notes what it says.
-    async fn probe(&self, container: &Container, pid: Pid, recipe: &Recipe) {
+    async fn probe(&self, container: &Container, probed: Probed, recipe: &Recipe) {
         let probe = container.readiness_probe.as_ref();
         let asked = probe.and_then(|probe| Some((probe, probe.exec.as_ref()?.command.as_ref()?)));
         let Some((probe, command)) = asked else { return std::future::pending().await };
+        let pid = match probed {
+            Probed::Process(pid) => pid,
+            Probed::Played(ready) => {
+                ready.cancelled().await;
+                self.progress(container, |it| it.ready = true);
+                return std::future::pending().await;
+            }
+        };
         let seconds = |given: Option<i32>, or: u64| {
             Duration::from_secs(given.and_then(|it| u64::try_from(it).ok()).unwrap_or(or))
         };
@@ -307,22 +328,56 @@ impl Life {
     }
 }
 
+/// A container that runs, in the one way or the other.
+enum Running {
+    Process(Process),
+    Played(Act),
+}
+
+/// Who is asked whether a container is ready.
+enum Probed {
+    Process(Pid),
+    Played(CancellationToken),
+}
+
+impl Running {
+    async fn wait(&mut self) -> Exit {
+        match self {
+            Self::Process(process) => process.wait().await,
+            Self::Played(act) => act.wait().await,
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        match self {
+            Self::Process(process) => process.signal(signal),
+            Self::Played(act) => act.signal(signal),
+        }
+    }
+
+    fn probed(&self) -> Probed {
+        match self {
+            Self::Process(process) => Probed::Process(process.pid()),
+            Self::Played(act) => Probed::Played(act.ready()),
+        }
+    }
+}
+
+/// Where a container leaves its message; beside its log.
+fn message_file(recipe: &Recipe) -> PathBuf {
+    recipe.log.with_extension(MESSAGE)
+}
+
 fn not_started(words: String) -> End {
     let message = Some(format!("failed to create containerd task: {words}"));
     End { code: NOT_STARTED, reason: "StartError", message, started: None, finished: now() }
 }
 
-fn end(
-    container: &Container,
-    exit: Exit,
-    started: Time,
-    recipe: &Recipe,
-    message: &std::path::Path,
-) -> End {
+fn end(container: &Container, exit: Exit, started: Time, recipe: &Recipe) -> End {
     if let Some(words) = exit.not_started {
         return not_started(words);
     }
-    let mut words = fs::read(message).unwrap_or_default();
+    let mut words = fs::read(message_file(recipe)).unwrap_or_default();
     words.truncate(MESSAGE_BYTES);
     let mut words = String::from_utf8_lossy(&words).into_owned();
     let fallback = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
@@ -29,6 +28,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Between the script's last word and the command there are two calls of the kernel.
 const EXEC: Duration = Duration::from_secs(5);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+const MOST_BETWEEN_LOOKS: Duration = Duration::from_millis(30);
 /// How many links in a path are followed, as in Linux.
 const MOST_LINKS: u32 = 40;
 /// The exit code of a container that could not be started, and its reason.
@@ -71,7 +71,7 @@ pub(super) struct Bind {
 pub(super) struct Process {
     child: Child,
     pid: Pid,
-    handle: Option<OwnedFd>,
+    ended: bool,
     memory: Option<MemoryGroup>,
     log: PathBuf,
 }
@@ -104,10 +104,8 @@ impl Process {
         read.map_err(|error| error.to_string())?;
         let pid = line.trim().parse().ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| format!("the container's set-up ended: {}", line.trim()))?;
-        // None where it was quick, and is no more.
-        let handle = pidfd_open(pid, PidfdFlags::empty()).ok();
         let log = recipe.log.clone();
-        let process = Self { child, pid, handle, memory, log };
+        let process = Self { child, pid, ended: false, memory, log };
         process.executed().await;
         Ok(process)
     }
@@ -127,8 +125,8 @@ impl Process {
                 return;
             }
             sleep(pause).await;
-            // Where many start at once the looks would keep them from it.
-            pause *= 2;
+            // Where many start at once, the looks would keep them from it.
+            pause = (pause * 2).min(MOST_BETWEEN_LOOKS);
         }
     }
 
@@ -136,10 +134,10 @@ impl Process {
         self.pid
     }
 
-    /// Signals process 1. It may be gone.
+    /// Signals process 1. It may have gone just now; its number is not given to another so soon.
     pub(super) fn signal(&self, signal: Signal) {
-        if let Some(handle) = &self.handle
-            && let Err(error) = pidfd_send_signal(handle, signal)
+        if !self.ended
+            && let Err(error) = kill_process(self.pid, signal)
             && error != rustix::io::Errno::SRCH
         {
             eprintln!("failed to signal a container: {error}");
@@ -149,6 +147,7 @@ impl Process {
     /// Nothing of it runs any more then. May be dropped and called again.
     pub(super) async fn wait(&mut self) -> Exit {
         let status = self.child.wait().await;
+        self.ended = true;
         let code = match &status {
             Ok(status) => {
                 use std::os::unix::process::ExitStatusExt as _;
@@ -193,7 +192,8 @@ fn command(
         .arg(&recipe.scratch)
         .arg(&recipe.lower)
         .arg(memory.map(|group| group.0.as_path()).unwrap_or(Path::new("")))
-        .args([&recipe.directory, &recipe.hostname])
+        .arg(within(&recipe.lower, Path::new(&recipe.directory)))
+        .arg(&recipe.hostname)
         .arg(recipe.environment.get("PATH").map_or(PATH, String::as_str))
         .arg(user.into_iter().flatten().collect::<Vec<_>>().join(" "))
         .arg(if recipe.read_only_root { "yes" } else { "" });

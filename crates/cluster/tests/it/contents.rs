@@ -130,9 +130,11 @@ async fn users_and_roots() {
     let script = "id -u; id -g; echo $HOME; touch /tmp/x; touch /x 2>/dev/null || echo read-only";
     let log = ground.prints("one", script, more, json!([])).await;
     assert_eq!(log, "1234\n5678\n/\nread-only\n");
-    let script = "touch /jitney-was-here && echo $(id -u) $HOME $$$$";
-    let log = ground.prints("two", script, json!({}), json!([])).await;
-    assert_eq!(log, "0 /root 1\n");
+    let script = "touch /jitney-was-here && echo $(id -u) $HOME $$$$ $PWD";
+    let more = json!({ "workingDir": "/var/run/jitney-was-here/too" });
+    let log = ground.prints("two", script, more, json!([])).await;
+    assert_eq!(log, "0 /root 1 /run/jitney-was-here/too\n");
+    assert!(!std::path::Path::new("/var/run/jitney-was-here").exists());
     let metered = "/sys/fs/cgroup/memory/memory.limit_in_bytes";
     if std::path::Path::new(metered).exists() {
         let more = json!({ "resources": { "limits": { "memory": "64Mi" } } });

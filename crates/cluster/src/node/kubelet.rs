@@ -68,7 +68,7 @@ impl Kubelet {
         std::fs::write(&script, SCRIPT).map_err(io("write a node's script"))?;
         let (events, queue) = events::queue();
         let kubelet = Arc::new(Self {
-            client: client.clone(),
+            client,
             name: options.name.clone(),
             folder,
             script,
@@ -77,22 +77,31 @@ impl Kubelet {
             start_delay: Mutex::new(options.start_delay),
             gone: CancellationToken::new(),
             events,
-            plane: Arc::clone(&plane),
+            plane,
         });
-        let port = logs::serve(Arc::clone(&kubelet)).await?;
-        kubelet.register(&options, port).await?;
-        kubelet.spawn(|it| async move { it.beat().await });
-        kubelet.spawn(|it| async move { it.watch().await });
-        kubelet.spawn(|it| async move { events::write(&it.client, queue).await });
-        let nodes: &Api<Node> = &Api::all(client);
+        let up = kubelet.come_up(&options, queue).await;
+        up.inspect_err(|_| kubelet.gone.cancel())?;
+        Ok(kubelet)
+    }
+
+    async fn come_up(
+        self: &Arc<Self>,
+        options: &NodeOptions,
+        queue: mpsc::Receiver<Told>,
+    ) -> Result<()> {
+        let port = logs::serve(Arc::clone(self)).await?;
+        self.register(options, port).await?;
+        self.spawn(|it| async move { it.beat().await });
+        self.spawn(|it| async move { it.watch().await });
+        self.spawn(|it| async move { events::write(&it.client, queue).await });
+        let nodes: &Api<Node> = &Api::all(self.client.clone());
         let name = &options.name;
-        let ready = plane.until("a node that takes pods", || async move {
+        let ready = self.plane.until("a node that takes pods", || async move {
             let node = nodes.get(name).await.map_err(api("look at a node"))?;
             let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
             Ok(!taints.iter().any(|taint| taint.key == "node.kubernetes.io/not-ready"))
         });
-        ready.await?;
-        Ok(kubelet)
+        ready.await
     }
 
     /// Does something until the node is gone.

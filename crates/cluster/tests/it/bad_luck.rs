@@ -103,6 +103,16 @@ async fn eviction() {
 }
 
 #[tokio::test]
+async fn nothing_befalls_a_pod_that_is_not_there() {
+    let Some(ground) = Ground::new("nobody").await else { return };
+    let refused = ground.node.evict(&ground.namespace, "one", "").expect_err("there is none");
+    assert_eq!(refused.to_string(), format!("no pod {}/one runs on this node", ground.namespace));
+    let twice = ground.plane.join(NodeOptions::named(ground.node.name())).await;
+    let refused = twice.expect_err("the name is taken").to_string();
+    assert!(refused.contains("already exists"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_machine_that_is_preempted() {
     let Some(ground) = Ground::new("spot").await else { return };
     ground.shell("one", "trap 'exit 0' TERM; while :; do sleep 0.05; done").await;

@@ -152,26 +152,34 @@ async fn nothing_is_left_of_one_that_is_killed() {
     }
 }
 
-/// Where the parts are absent, that is said, and with `CI=true` it is a failure.
+/// Runs one of these tests by itself, in another environment. Whether it was good, and its words.
+fn run(change: impl FnOnce(&mut Command) -> &mut Command) -> (bool, String) {
+    let mut command = Command::new(std::env::current_exe().expect("a path"));
+    let test = "plane::a_service_account_may_do_what_its_rules_say";
+    let output = change(command.args(["--exact", test, "--nocapture"])).output();
+    let output = output.expect("the tests run");
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 #[test]
-fn absent_parts_are_said() {
-    let run = |ci: &str| {
-        let own = std::env::current_exe().expect("a path");
-        let output = Command::new(own)
-            .args(["--exact", "plane::a_service_account_may_do_what_its_rules_say", "--nocapture"])
-            .env_remove("JITNEY_ETCD")
-            .env("CI", ci)
-            .output()
-            .expect("the tests run");
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    let (good, said) = run("");
+fn absent_parts_are_said_and_a_failure_where_nothing_may_be_absent() {
+    let (good, said) = run(|command| command.env_remove("JITNEY_ETCD").env("CI", ""));
     assert!(good, "{said}");
     assert!(
         said.contains("NOT TESTED: parts of a control plane are absent (JITNEY_ETCD"),
         "{said}"
     );
     assert!(said.contains("tools/real-parts control-plane"), "{said}");
-    let (good, said) = run("true");
+    let (good, said) = run(|command| command.env_remove("JITNEY_ETCD").env("CI", "true"));
     assert!(!good, "{said}");
+}
+
+#[tokio::test]
+async fn a_part_that_ends_is_said() {
+    if ControlPlane::shared().await.is_none() {
+        return;
+    }
+    let (good, said) = run(|command| command.env("JITNEY_KUBE_APISERVER", "/bin/false"));
+    assert!(!good);
+    assert!(said.contains("no control plane: api-server has ended"), "{said}");
 }

@@ -15,10 +15,11 @@ demo: ## a real pipeline on this machine, one machine per job; no account needed
 	cargo build --quiet --package jitney
 	target/debug/jitney demo
 
-test: ## everything: unit tests, the simulation, and the real agents against the sandbox
+test: ## everything: unit tests, the simulation, real agents, a real Kubernetes control plane
 	@parts=$$(tools/real-parts agents && tools/real-parts stacks-client) || parts=""
-	if [ -z "$$parts" ] && [ "$${CI:-}" = true ]; then exit 1; fi
-	export $$parts JITNEY_TEST=1
+	plane=$$(tools/real-parts control-plane) || plane=""
+	if [ "$${CI:-}" = true ] && { [ -z "$$parts" ] || [ -z "$$plane" ]; }; then exit 1; fi
+	export $$parts $$plane JITNEY_TEST=1
 	if cargo nextest --version >/dev/null 2>&1; then
 	  cargo nextest run --workspace
 	else

@@ -76,6 +76,7 @@ fn what_each_crate_may_know() {
     check_not("buildkite", &["planner", "backends", "guest", "sandbox", "jitney"]);
     check_not("backends", &["planner", "sandbox", "jitney"]);
     check_not("sandbox", &["planner", "jitney"]);
+    check_not("cluster", &["planner", "buildkite", "backends", "guest", "sandbox", "jitney"]);
 }
 
 /// Whether a word stands in a line of code by itself, comments apart.

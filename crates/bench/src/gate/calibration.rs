@@ -1,6 +1,7 @@
 //! The calibration loop: a fixed amount of the kind of work that Jitney does (walks of and look-ups
 //! in ordered maps of shared records, small allocations, sorting, hashing), with nothing of Jitney
-//! in it. Its records take as much memory as those of a round, so that it feels a shared cache alike.
+//! in it. Its records take about as much memory as what it stands beside, so that it feels a shared
+//! cache alike.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,7 +13,8 @@ use uuid::Uuid;
 
 use crate::process::thread_processor;
 
-const RECORDS: u32 = 10_000;
+/// A turn goes through so many.
+const TURN: u32 = 10_000;
 /// Spreads the keys: neighbours in time are none in the map.
 const SPREAD: u128 = 0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835;
 
@@ -27,30 +29,32 @@ struct Record {
 pub(super) struct Calibration {
     records: BTreeMap<Uuid, Arc<Record>>,
     marks: BTreeMap<Uuid, u32>,
+    laps: u32,
 }
 
 impl Calibration {
-    pub(super) fn new() -> Self {
+    /// Of so many records; the fewer they are, the more often a turn goes through them.
+    pub(super) fn of(records: u32) -> Self {
         let key = |number: u32| Uuid::from_u128(u128::from(number).wrapping_mul(SPREAD));
         let record = |number: u32| Record {
             words: (0..8).map(|word| format!("word {word} of {number}")).collect(),
             numbers: [u64::from(number); 32],
         };
-        let records = (0..RECORDS).map(|number| (key(number), Arc::new(record(number)))).collect();
-        let marks = (0..RECORDS).map(|number| (key(number), number % 7)).collect();
-        Self { records, marks }
+        let all = (0..records).map(|number| (key(number), Arc::new(record(number)))).collect();
+        let marks = (0..records).map(|number| (key(number), number % 7)).collect();
+        Self { records: all, marks, laps: TURN / records }
     }
 
     /// What so many turns of the loop take of a processor, on this thread.
     pub(super) fn cost(&self, turns: u32) -> Duration {
         let before = thread_processor();
-        for turn in 0..turns {
-            black_box(self.turn(turn));
+        for lap in 0..turns * self.laps {
+            black_box(self.lap(lap));
         }
         thread_processor().saturating_sub(before)
     }
 
-    fn turn(&self, turn: u32) -> u64 {
+    fn lap(&self, lap: u32) -> u64 {
         let mut hasher = DefaultHasher::new();
         let mut chosen: Vec<(u64, String, Arc<Record>)> = Vec::new();
         for (key, record) in &self.records {
@@ -60,7 +64,7 @@ impl Calibration {
                 word.len().hash(&mut hasher);
             }
             if mark < 2 {
-                chosen.push((hasher.finish(), format!("{turn}/{mark}"), Arc::clone(record)));
+                chosen.push((hasher.finish(), format!("{lap}/{mark}"), Arc::clone(record)));
             }
         }
         chosen.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));

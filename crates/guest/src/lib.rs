@@ -7,6 +7,7 @@ mod agent;
 pub mod cgroup;
 mod clock;
 pub mod place;
+pub mod pod;
 pub mod report;
 mod run;
 mod signals;

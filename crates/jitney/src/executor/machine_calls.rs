@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backends::{Backend, Labels, Order, Resources};
+use backends::{Backend, Hardware, Labels, Order, Resources};
 use planner::{
-    BackendName, Create, CreateOutcome, Failure, FailureClass, JobId, MachineName, Offer,
+    BackendName, Create, CreateOutcome, Failure, FailureClass, JobId, MachineName, Offer, Shape,
+    Spot,
 };
 use secrecy::SecretString;
 use tokio::time::timeout;
@@ -121,6 +122,7 @@ impl Maker {
             place: offer.place.to_string(),
             machine_type: offer.machine_type.to_string(),
             spot: offer.spot,
+            hardware: hardware(&shape),
             deadline,
             endpoint: self.stamp.endpoint.to_string(),
             token,
@@ -148,6 +150,17 @@ impl Remover {
             }
         };
         Outcome::Deleted { backend, job, attempt, ok }
+    }
+}
+
+fn hardware(shape: &Shape) -> Hardware {
+    let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+    Hardware {
+        arch: shape.arch.map(|arch| arch.to_string()),
+        families: shape.families.iter().map(|family| family.to_string()).collect(),
+        zone: text(&shape.zone),
+        region: text(&shape.region),
+        prefers_spot: shape.spot == Spot::Prefer,
     }
 }
 

@@ -271,6 +271,8 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Involved {
     #[serde(default)]
+    pub kind: String,
+    #[serde(default)]
     pub name: String,
     #[serde(default)]
     pub uid: String,

@@ -20,6 +20,9 @@ const REQUEST: &str = "jitney.dev/request";
 /// Which Secret holds its token.
 pub(super) const SECRET: &str = "jitney.dev/secret";
 pub(super) const DEADLINE: &str = "jitney.dev/deadline-seconds";
+/// On what is kept for a look, in the place of the mark: whose it was.
+pub(super) const KEPT: &str = "jitney.dev/kept-for";
+
 /// The longest value of a label.
 const LONGEST_LABEL: usize = 63;
 

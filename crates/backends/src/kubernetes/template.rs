@@ -121,6 +121,12 @@ impl Template {
         others.next().map(|name| TemplateError::Beside(name.to_owned()))
     }
 
+    /// What lies under every Job, as a fragment of a JobTemplateSpec.
+    #[must_use]
+    pub fn fragment(&self) -> &Value {
+        &self.0
+    }
+
     pub(super) fn value(&self) -> Value {
         if self.0.is_null() { Value::Object(Map::new()) } else { self.0.clone() }
     }

@@ -1,4 +1,8 @@
-//! The `kubernetes` backend: what it sends, and what it makes of what it sees.
+//! The `kubernetes` backend: what it sends, what it makes of what it sees, and how it fares against
+//! a real API server.
 
+mod ground;
 mod reading;
+mod real;
+mod reasons;
 mod translation;

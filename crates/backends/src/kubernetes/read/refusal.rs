@@ -127,7 +127,13 @@ pub(super) fn of_image(reason: &str, message: &str, image: &str) -> Option<Refus
             let absent = ["not found", "manifest unknown", "does not exist", "NotFound"];
             if absent.iter().any(|word| message.contains(word)) && !message.contains("no such host")
             {
-                let words = format!("there is no image {image}");
+                // Registries do not tell a stranger what there is.
+                let or = if message.contains("authorization") {
+                    ", or the cluster may not pull it"
+                } else {
+                    ""
+                };
+                let words = format!("there is no image {image}{or}");
                 return Some(Refusal::new(Some(Class::Rejected), words));
             }
             let said = if message.is_empty() { reason } else { message };

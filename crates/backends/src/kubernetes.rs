@@ -10,8 +10,10 @@ mod call;
 mod job;
 mod make;
 pub mod nodes;
+mod origin;
 mod pace;
 mod pod;
+mod probe;
 pub mod read;
 mod remove;
 pub mod seen;
@@ -30,12 +32,14 @@ use tokio::task::JoinSet;
 
 pub use access::{Access, AccessError, Cluster};
 pub use job::job;
-pub use settings::{Disk, Nodes, Settings};
+pub use probe::{OLDEST_MINOR, Probe, RIGHTS, Right, is_image};
+pub use settings::{Disk, Nodes, Settings, TemplateFrom};
 pub use template::{JOB_CONTAINER, Template, TemplateError};
 
 use crate::contract::{Backend, Error, Future, Listing, Order};
 use cache::Cache;
 use call::Api;
+use origin::Origin;
 use pace::Pace;
 use seen::{Job, Pod};
 use tokens::Tokens;
@@ -62,6 +66,7 @@ pub struct Kubernetes {
     api: Api,
     cache: Arc<Cache>,
     tokens: Tokens,
+    origin: Origin,
     creates: Pace,
     deletes: Pace,
     /// Begun with the first question. They end with us.
@@ -77,12 +82,18 @@ impl Kubernetes {
         Self {
             cache: Arc::new(Cache::new(mark)),
             tokens: Tokens::new(api.clone(), mark),
+            origin: Origin::new(options.settings.template.clone()),
             creates: Pace::new(options.between_writes),
             deletes: Pace::new(options.between_writes),
             watches: Mutex::default(),
             api,
             options,
         }
+    }
+
+    /// What `doctor` wants to know of the cluster. Changes nothing.
+    pub async fn probe(&self) -> Probe {
+        probe::probe(self).await
     }
 
     async fn watch(&self) {

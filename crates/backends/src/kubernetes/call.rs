@@ -29,6 +29,8 @@ pub(super) enum Kind {
     Pods,
     Secrets,
     Events,
+    PodTemplates,
+    ResourceQuotas,
 }
 
 impl Kind {
@@ -38,6 +40,8 @@ impl Kind {
             Self::Pods => ("api/v1", "pods"),
             Self::Secrets => ("api/v1", "secrets"),
             Self::Events => ("api/v1", "events"),
+            Self::PodTemplates => ("api/v1", "podtemplates"),
+            Self::ResourceQuotas => ("api/v1", "resourcequotas"),
         }
     }
 }

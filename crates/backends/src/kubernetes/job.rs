@@ -13,7 +13,7 @@ use super::nodes::{Selection, short_when_away};
 use super::pod::{init_containers, main_container, volumes};
 use super::settings::Settings;
 use super::stamp;
-use super::template::{JOB_CONTAINER, lay_over};
+use super::template::{JOB_CONTAINER, Template, lay_over};
 use crate::contract::{Class, Error, Order};
 
 /// From SIGTERM until everything of the job is killed, and what the kubelet gives beyond it.
@@ -26,15 +26,20 @@ const SPOT_POD_GRACE_S: i64 = 14;
 const SPOT_CANCEL_GRACE_S: &str = "7";
 
 /// The Job for this order, whose token will be in this Secret under the machine's name.
-pub fn job(order: &Order, settings: &Settings, secret: &str) -> Result<Value, Error> {
+pub fn job(
+    order: &Order,
+    settings: &Settings,
+    template: &Template,
+    secret: &str,
+) -> Result<Value, Error> {
     let image = settings.image_for(order.image.as_deref());
-    if image.is_none() && settings.template.image().is_none() {
+    if image.is_none() && template.image().is_none() {
         let words = "the job names no image and the backend has none for such jobs; add `image` to \
                      the step's agents, or to the backend's configuration";
         return Err(Error::new(Class::Rejected, words));
     }
     let mut job = json(&usual(order));
-    lay_over(&mut job, settings.template.value());
+    lay_over(&mut job, template.value());
     lay_over(&mut job, json(&ours(order, settings, secret, image)));
     tidy(&mut job);
     Ok(job)

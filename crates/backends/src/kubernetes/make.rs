@@ -16,8 +16,9 @@ pub(super) async fn machine(backend: &Kubernetes, order: &Order) -> Result<(), E
         let words = format!("`{}` is not our mark, `{}`", order.labels.mark, settings.mark);
         return Err(Error::new(Class::Rejected, words));
     }
+    let template = backend.origin.template(&backend.api).await?;
     let seat = backend.tokens.seat(&order.labels.dispatch_id, &order.token);
-    let object = job::job(order, settings, &seat.secret)?;
+    let object = job::job(order, settings, &template, &seat.secret)?;
     backend.creates.turn().await;
     let made = match backend.api.create(Kind::Jobs, &object).await {
         Ok(body) => decode::<Job>(&body)?,

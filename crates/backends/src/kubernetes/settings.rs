@@ -23,13 +23,24 @@ pub struct Settings {
     pub agent_config: Option<String>,
     pub service_account: Option<String>,
     /// What lies under every Job of ours.
-    pub template: Template,
+    pub template: TemplateFrom,
     /// Whether the request of cpu is a limit too.
     pub limits_cpu: bool,
     pub disk: Disk,
     /// How a word of a shape selects nodes, over the usual (`nodes::usual`).
     pub nodes: BTreeMap<String, Nodes>,
     pub ttl: Duration,
+}
+
+/// Where the template is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TemplateFrom {
+    /// In the configuration, or nowhere.
+    Here(Template),
+    /// A Job of this name in the cluster.
+    Job(String),
+    /// A PodTemplate of this name in the cluster.
+    PodTemplate(String),
 }
 
 /// What the job's directory lies on.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backends::conformance::Subject;
-use backends::kubernetes::{Access, Cluster, Kubernetes, Options, Settings, Template};
+use backends::kubernetes::{
+    Access, Cluster, Kubernetes, Options, Settings, Template, TemplateFrom,
+};
 use backends::{Backend, Future, Machine, Order};
 use cluster::{ControlPlane, Images, Node, NodeOptions};
 use serde_json::json;
@@ -52,7 +54,7 @@ impl Ground {
             namespace: Some(namespace.clone()),
         };
         let mut settings = Settings { namespace: namespace.clone(), ..settings() };
-        settings.template = template(&namespace, &play);
+        settings.template = TemplateFrom::Here(template(&namespace, &play));
         Some(Self {
             plane,
             node,

@@ -2,7 +2,7 @@
 //! and those of a kubelet as the stand-in does.
 
 use backends::conformance::{self, MARK, until};
-use backends::kubernetes::{Kubernetes, Template};
+use backends::kubernetes::{Kubernetes, Template, TemplateFrom};
 use backends::{Backend, Class, Machine, Order, Phase};
 use cluster::{NodeOptions, PullFailure};
 use serde_json::{Value, json};
@@ -192,10 +192,12 @@ async fn images_that_cannot_be_had() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_config_map_that_is_not_there_and_then_is() {
     let Some(mut ground) = Ground::new("config", STAYS).await else { return };
-    let mut fragment = ground.settings.template.fragment().clone();
+    let TemplateFrom::Here(template) = &ground.settings.template else { panic!("it is here") };
+    let mut fragment = template.fragment().clone();
     let from = json!([{ "configMapRef": { "name": "hooks" } }]);
     fragment["spec"]["template"]["spec"]["containers"][0]["envFrom"] = from;
-    ground.settings.template = Template::from_fragment(&fragment).expect("a template");
+    ground.settings.template =
+        TemplateFrom::Here(Template::from_fragment(&fragment).expect("a template"));
     let (backend, order) = (ground.kubernetes(), order(&ground));
     backend.create(&order).await.expect("create");
     let noted = until(&backend, &order.name, "waiting with a reason", |machine| {

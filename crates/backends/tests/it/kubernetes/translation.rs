@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use backends::kubernetes::{Disk, Nodes, Settings, Template, TemplateError, job};
+use backends::Error;
+use backends::kubernetes::{self, Disk, Nodes, Settings, Template, TemplateError, TemplateFrom};
 use backends::{Class, Hardware, Labels, Order, Resources};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ pub(super) fn settings() -> Settings {
         guest_image: "jitney/guest:latest".to_owned(),
         agent_config: None,
         service_account: None,
-        template: Template::default(),
+        template: TemplateFrom::Here(Template::default()),
         limits_cpu: false,
         disk: Disk::EmptyDir,
         nodes: BTreeMap::new(),
@@ -61,6 +62,11 @@ fn order() -> Order {
         agent_tags: vec!["queue=jit".to_owned(), "price=$(HOME) in $".to_owned()],
         image: None,
     }
+}
+
+fn job(order: &Order, settings: &Settings, secret: &str) -> Result<Value, Error> {
+    let TemplateFrom::Here(template) = &settings.template else { panic!("it is here") };
+    kubernetes::job(order, settings, template, secret)
 }
 
 /// Compares with the golden file of this name.
@@ -184,9 +190,10 @@ fn a_template_lies_under_ours_by_name() {
     let mut order = order();
     order.hardware.families = vec!["n2".to_owned(), "n2d".to_owned()];
     let mut settings = settings();
-    settings.template = Template::from_job(&job_in_the_cluster()).expect("a template");
+    let template = Template::from_job(&job_in_the_cluster()).expect("a template");
+    settings.template = TemplateFrom::Here(template.clone());
     check("over_a_template", &order, &settings);
-    assert_eq!(settings.template.doubt(), Some(TemplateError::Beside("docker".to_owned())));
+    assert_eq!(template.doubt(), Some(TemplateError::Beside("docker".to_owned())));
 }
 
 #[test]
@@ -195,7 +202,8 @@ fn where_nobody_names_an_image_the_templates_runs_the_job() {
     settings.image = None;
     let error = job(&order(), &settings, "s").expect_err("there is no image");
     assert_eq!(error.class, Class::Rejected, "{error}");
-    settings.template = Template::from_job(&job_in_the_cluster()).expect("a template");
+    let template = Template::from_job(&job_in_the_cluster()).expect("a template");
+    settings.template = TemplateFrom::Here(template);
     let made = job(&order(), &settings, "s").expect("a Job");
     assert_eq!(
         made.pointer("/spec/template/spec/containers/0/image"),
@@ -213,7 +221,8 @@ fn fragments_and_pod_templates_are_templates_too() {
         Template::from_pod_template(&pod_template).expect("a template"),
         Template::from_fragment(&fragment).expect("a template"),
     ] {
-        let made = job(&order(), &Settings { template, ..settings() }, "s").expect("a Job");
+        let settings = Settings { template: TemplateFrom::Here(template), ..settings() };
+        let made = job(&order(), &settings, "s").expect("a Job");
         let pod = made.pointer("/spec/template/spec").expect("a pod");
         assert_eq!(pod.pointer("/containers/0/workingDir"), Some(&json!("/w")));
         assert_eq!(pod.pointer("/containers/0/image"), Some(&json!("debian:12")));

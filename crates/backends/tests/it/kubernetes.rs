@@ -5,4 +5,5 @@ mod ground;
 mod reading;
 mod real;
 mod reasons;
+mod rights;
 mod translation;

@@ -94,3 +94,41 @@ async fn killed_in_the_middle_of_40_jobs_in_pods() {
     ground.nothing_is_left().await;
     program.stop().await;
 }
+
+/// The jobs that have ended, as soon as it is all of them; an outage takes longer than the rest.
+async fn ended_in_the_end(world: &World, jobs: &[uuid::Uuid]) -> Vec<sandbox::engine::Job> {
+    let all = world.sandbox.until(|engine| {
+        let known: Vec<_> = jobs.iter().filter_map(|id| engine.job(*id)).collect();
+        let over = known.iter().all(|job| job.state.is_terminal());
+        over.then(|| known.into_iter().cloned().collect())
+    });
+    tokio::time::timeout(Duration::from_secs(400), all).await.unwrap()
+}
+
+/// First it is away for a minute, then it takes every call and answers none.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_in_the_middle_of_200_jobs() {
+    use EventKind::Finished;
+    let Some(agent) = parts::agent() else { return };
+    // Not the one that others use.
+    if ControlPlane::shared().await.is_none() {
+        return;
+    }
+    let plane = ControlPlane::start().await.unwrap();
+    let mut ground = Ground::new(&plane, "away", &agent).await;
+    ground.world.queue.push_str("\n    limits: { machines: 30 }");
+    let program = ground.world.start().await;
+    let jobs = ground.world.build_steps(vec![NewStep::command("sleep 0.5"); 200]);
+    ground.world.reached(&jobs, 30, Finished).await;
+    plane.stop_api_server().await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    plane.start_api_server().await.unwrap();
+    ground.world.reached(&jobs, 100, Finished).await;
+    plane.freeze().unwrap();
+    sleep(Duration::from_secs(25)).await;
+    plane.thaw().unwrap();
+    each_ran_once(&ended_in_the_end(&ground.world, &jobs).await);
+    program.at_rest().await;
+    ground.nothing_is_left().await;
+    program.stop().await;
+}

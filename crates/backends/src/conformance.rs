@@ -13,7 +13,9 @@ use secrecy::SecretString;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use crate::contract::{Backend, Class, Future, Labels, Listing, Machine, Order, Phase, Resources};
+use crate::contract::{
+    Backend, Class, Future, Hardware, Labels, Listing, Machine, Order, Phase, Resources,
+};
 
 /// The mark that machines of the suite bear, and one that begins with it.
 pub const MARK: &str = "jitney";
@@ -102,6 +104,7 @@ pub fn order(subject: &dyn Subject, mark: &str) -> Order {
         place: String::new(),
         machine_type: String::new(),
         spot: false,
+        hardware: Hardware::default(),
         deadline: Duration::from_secs(120),
         endpoint: "http://127.0.0.1:1/v3".to_owned(),
         token: SecretString::from("bkjat_conformance"),

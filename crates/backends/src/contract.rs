@@ -43,6 +43,7 @@ pub struct Order {
     pub place: String,
     pub machine_type: String,
     pub spot: bool,
+    pub hardware: Hardware,
     /// Counted from the create: job time + start timeout + grace. The backend enforces it by itself.
     pub deadline: Duration,
     /// Where agents register.
@@ -77,6 +78,18 @@ pub struct Resources {
     pub memory_bytes: u64,
     pub disk_bytes: Option<u64>,
     pub local_ssds: u32,
+}
+
+/// Which kind of computer, as far as the job cares. Empty: any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hardware {
+    pub arch: Option<String>,
+    /// In order of preference.
+    pub families: Vec<String>,
+    pub zone: Option<String>,
+    pub region: Option<String>,
+    /// Rather an interruptible one, where the order does not insist on it.
+    pub prefers_spot: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,6 +145,10 @@ pub struct MachineEnd {
     /// It was ended at its deadline, not by its agent's leaving.
     #[serde(default)]
     pub deadline_reached: bool,
+    /// Where it never came up because the place would not have it, after the create had been
+    /// accepted: as if the create itself had failed so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Class>,
 }
 
 /// Why a call failed. The class alone decides what happens next; the words are for people.

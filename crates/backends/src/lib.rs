@@ -5,8 +5,10 @@
 pub mod conformance;
 mod contract;
 pub mod http;
+pub mod kubernetes;
 pub mod process;
 
 pub use contract::{
-    Backend, Class, Error, Future, Labels, Listing, Machine, MachineEnd, Order, Phase, Resources,
+    Backend, Class, Error, Future, Hardware, Labels, Listing, Machine, MachineEnd, Order, Phase,
+    Resources,
 };

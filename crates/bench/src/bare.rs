@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backends::http::{Http, Options as HttpOptions};
-use backends::{Backend, Labels, Order, Resources};
+use backends::{Backend, Hardware, Labels, Order, Resources};
 use buildkite::wire::RegisterStack;
 use buildkite::{Client, IssuedToken, Options, Paging, StackClient, TokenSource};
 use clap::Args;
@@ -147,6 +147,7 @@ fn order(token: IssuedToken, endpoint: &str) -> Order {
         place: String::new(),
         machine_type: String::new(),
         spot: false,
+        hardware: Hardware::default(),
         deadline: DEADLINE,
         endpoint: endpoint.to_owned(),
         token: token.token,

@@ -62,6 +62,17 @@ impl Groups {
         Self { v2, v1 }
     }
 
+    /// The groups that this process is in, not to be changed: a container's are all its own.
+    #[must_use]
+    pub fn around_us(layout: &Layout) -> Self {
+        let v2 = layout.v2.as_ref().map(|(_, own)| own.clone());
+        let single = |(controller, own): (&String, &PathBuf)| Single {
+            controller: controller.clone(),
+            path: own.clone(),
+        };
+        Self { v2, v1: layout.v1.iter().map(single).collect() }
+    }
+
     /// Makes the planned groups and sets the limits. Groups that cannot be made are taken out of
     /// the plan. What is not enforced comes back in words.
     pub fn make(&mut self, limits: Limits) -> Vec<String> {

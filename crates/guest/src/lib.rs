@@ -6,7 +6,9 @@ pub mod account;
 mod agent;
 pub mod cgroup;
 mod clock;
+mod command;
 pub mod place;
+pub mod pod;
 pub mod report;
 mod run;
 mod signals;
@@ -14,5 +16,6 @@ mod tail;
 mod tree;
 mod watch;
 
+pub use command::command;
 pub use run::run;
 pub use tree::{Remains, Unkillable, kill_remains};

@@ -1,6 +1,8 @@
 //! From a configuration to the parts that a run needs: client, backends, journal, listener. It
 //! starts nothing, and what is wrong is said with the key that is to blame.
 
+pub(crate) mod cluster;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -8,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backends::kubernetes::Cluster;
 use backends::process::{GRACE, OLDEST, Process};
 use backends::{Backend, http};
 use planner::BackendName;
@@ -126,7 +129,7 @@ pub async fn assemble(config: &Config, place: &Place, reins: Reins) -> Result<Op
     let rest = rest(config, &environment)?;
     let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
     for (name, backend) in &config.backends {
-        backends.insert(name.clone(), make(config, name, &backend.kind, place)?);
+        backends.insert(name.clone(), make(config, name, &backend.kind, place).await?);
     }
     let address = config.server.listen;
     let listener =
@@ -212,7 +215,7 @@ fn token(config: &Config) -> buildkite::TokenSource {
     }
 }
 
-fn make(
+async fn make(
     config: &Config,
     name: &BackendName,
     kind: &Kind,
@@ -228,7 +231,13 @@ fn make(
             let made = http::Http::new(http_options(config, wanted));
             Ok(Arc::new(made.map_err(|error| refused(error.to_string()))?))
         }
-        Kind::Kubernetes(_) | Kind::Gce(_) | Kind::CloudRun(_) => {
+        Kind::Kubernetes(wanted) => {
+            let (made, cluster) = cluster::kubernetes(config, wanted).await.map_err(refused)?;
+            let Cluster { address, namespace, .. } = cluster;
+            tracing::info!(backend = %name, address, namespace, "machines are pods");
+            Ok(Arc::new(made))
+        }
+        Kind::Gce(_) | Kind::CloudRun(_) => {
             Err(refused("this build does not have this kind of backend".into()))
         }
     }

@@ -2,6 +2,7 @@
 //! and what to do about it. It changes nothing that stays, and decides nothing.
 
 mod buildkite_checks;
+mod cluster_checks;
 mod host_checks;
 mod show;
 

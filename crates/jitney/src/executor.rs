@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::input::{Call, Input, Outcome, Sender, Stack};
 use crate::run::Error;
 use lanes::Lanes;
+pub(crate) use machine_calls::order;
 use notices::Notices;
 pub(crate) use vault::Vault;
 

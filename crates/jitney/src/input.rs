@@ -204,13 +204,17 @@ pub(crate) enum Query {
 
 /// The class alone decides what comes next, so each of the backends' classes has one of ours.
 pub(crate) fn failure(error: &backends::Error) -> Failure {
-    let class = match error.class {
+    let class = failure_class(error.class);
+    Failure { class, words: error.words.as_str().into(), retry_after: error.retry_after }
+}
+
+pub(crate) const fn failure_class(class: Class) -> FailureClass {
+    match class {
         Class::Capacity => FailureClass::Capacity,
         Class::Quota => FailureClass::Quota,
         Class::Rate => FailureClass::Rate,
         Class::Ambiguous => FailureClass::Ambiguous,
         Class::Rejected => FailureClass::Rejected,
         Class::Denied => FailureClass::Denied,
-    };
-    Failure { class, words: error.words.as_str().into(), retry_after: error.retry_after }
+    }
 }

@@ -11,9 +11,10 @@ use crate::config::reports::{Log, LogFormat};
 /// Sends the log to standard error from now on. A second call does nothing.
 pub fn init(log: &Log) {
     let level = log.level.as_str();
-    // Libraries speak up from warnings on; what they say below that is theirs to debug.
+    // Libraries speak up from warnings on; what they say below that is theirs to debug. The
+    // Kubernetes client logs each refusal as an error of its own; we say what comes of it.
     let filter = EnvFilter::new(format!(
-        "warn,jitney={level},backends={level},buildkite={level},planner={level},sandbox={level}"
+        "warn,kube_client=off,jitney={level},backends={level},buildkite={level},planner={level},sandbox={level}"
     ));
     let terminal = std::io::stderr().is_terminal();
     let json = match log.format {

@@ -16,6 +16,7 @@ mod next;
 mod place;
 mod strays;
 mod tell;
+mod trials;
 mod usage;
 
 use std::collections::BTreeSet;

@@ -224,6 +224,9 @@ pub(crate) struct Cooling {
     pub until: Timestamp,
     /// How many times in a row: the next wait is longer.
     pub times: u32,
+    /// It takes creates, and refuses the machines later: an answer to a create says nothing of it.
+    #[serde(default)]
+    pub took_creates: bool,
 }
 
 impl Ledger {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BackendName, Bytes, Candidate, Cpu, Failure, JobId, JobState, MachineName, OriginSeen,
-    QueueKey, Timestamp,
+    BackendName, Bytes, Candidate, Cpu, Failure, FailureClass, JobId, JobState, MachineName,
+    OriginSeen, QueueKey, Timestamp,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -143,6 +143,9 @@ pub struct EndSeen {
     /// It was ended at its deadline, not by its agent's leaving.
     #[serde(default)]
     pub deadline_reached: bool,
+    /// The place took the create and then would not have the machine: as if the create had failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<FailureClass>,
 }
 
 /// A token in the executor's keeping, good for one attempt.

@@ -1,9 +1,7 @@
-//! The guest alone, for the tests of the `process` backend: `machine-guest DIR`.
+//! The guest alone, for the tests of the backends.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let dir = std::env::args_os().nth(1).unwrap_or_default();
-    guest::run(&PathBuf::from(dir))
+    guest::command(std::env::args_os().skip(1))
 }

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::contract::{Class, Error, Labels, Machine, Order, Resources};
+use crate::contract::{Class, Error, Hardware, Labels, Machine, Order, Resources};
 
 /// The query of `GET {url}/machines`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +107,7 @@ impl CreateRequest {
             place: self.place,
             machine_type: self.machine_type,
             spot: self.spot,
+            hardware: Hardware::default(),
             deadline: std::time::Duration::from_secs(self.deadline_s),
             endpoint: self.agent.endpoint,
             token: self.agent.token,

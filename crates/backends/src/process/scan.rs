@@ -109,6 +109,7 @@ fn end_of(ended: Ended) -> MachineEnd {
         cpu_seconds: ended.usage.cpu_seconds,
         peak_memory_bytes: ended.usage.peak_memory_bytes,
         oom_killed: ended.usage.oom_killed,
+        refused: None,
     }
 }
 

@@ -79,6 +79,7 @@ impl Service {
             cpu_seconds: None,
             peak_memory_bytes: None,
             oom_killed: false,
+            refused: None,
             deadline_reached: false,
         });
         self.changed();

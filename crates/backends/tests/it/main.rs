@@ -3,6 +3,7 @@
 mod api;
 mod bad_luck;
 mod http;
+mod kubernetes;
 mod place;
 mod process;
 mod real;

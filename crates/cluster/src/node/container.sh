@@ -23,6 +23,8 @@ mount -t proc proc "$root/proc" || fail "cannot mount proc"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev" || fail "cannot mount a tmpfs"
 cd /dev && cp -a null zero full random urandom tty fd stdin stdout stderr "$root/dev" || fail "cannot copy devices"
 mkdir -m 1777 "$root/dev/shm"
+mkdir "$root/dev/pts" && mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts "$root/dev/pts" &&
+    ln -s pts/ptmx "$root/dev/ptmx" || fail "cannot mount terminals"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mount -o bind,ro /sys "$root/sys"
 if [ -n "$group" ]; then

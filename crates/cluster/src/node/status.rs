@@ -19,6 +19,8 @@ pub(in crate::node) struct Progress {
     pub(in crate::node) last: Option<End>,
     pub(in crate::node) restarts: i32,
     pub(in crate::node) ready: bool,
+    /// It runs, and its startup probe has succeeded if it has one.
+    pub(in crate::node) up: bool,
     name: String,
     image: String,
 }
@@ -69,6 +71,7 @@ impl Progress {
             last: None,
             restarts: 0,
             ready: false,
+            up: false,
             name: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
         }
@@ -99,6 +102,7 @@ impl Progress {
             });
         }
         self.ready = false;
+        self.up = false;
     }
 
     fn status(&self, uid: &str) -> ContainerStatus {
@@ -125,7 +129,7 @@ impl Progress {
             image_id: if was_there { format!("local://{}", self.image) } else { String::new() },
             container_id: was_there.then_some(id.clone()),
             ready: self.ready,
-            started: Some(running),
+            started: Some(running && self.up),
             restart_count: self.restarts,
             state: Some(state),
             last_state: Some(self.last.as_ref().map(|end| end.state(&id)).unwrap_or_default()),

@@ -2,7 +2,7 @@
 
 use cluster::{Images, NodeOptions, Outcome, Played};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{Pod, PodStatus, Secret};
 use kube::api::{DeleteParams, ListParams, LogParams};
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::json;
@@ -107,6 +107,23 @@ async fn a_command_tells_when_it_is_ready() {
     ground.pod("one", json!({ "containers": [main] })).await;
     let status = ground.until_phase("one", "Running").await;
     assert_eq!(condition(&status, "Ready"), ("False", "ContainersNotReady"));
+    ground.until("one", |it| condition(it, "Ready").0 == "True").await;
+}
+
+#[tokio::test]
+async fn a_command_tells_once_that_it_has_started() {
+    let Some(ground) = Ground::new("started").await else { return };
+    let mut main = container("sleep 1; touch /up; sleep 2; rm /up; exec sleep 100");
+    main["startupProbe"] = json!({
+        "exec": { "command": ["test", "-e", "/up"] }, "periodSeconds": 1, "failureThreshold": 100,
+    });
+    ground.pod("one", json!({ "containers": [main] })).await;
+    let status = ground.until_phase("one", "Running").await;
+    assert_eq!(condition(&status, "Ready"), ("False", "ContainersNotReady"));
+    let is_up =
+        |it: &PodStatus| it.container_statuses.iter().flatten().all(|c| c.started == Some(true));
+    assert!(!is_up(&status));
+    ground.until("one", is_up).await;
     ground.until("one", |it| condition(it, "Ready").0 == "True").await;
 }
 

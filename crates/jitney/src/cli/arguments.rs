@@ -150,6 +150,9 @@ pub(super) struct Plan {
     /// Who wrote the commit or made the build, a name or an address, for policies that ask
     #[arg(long, value_name = "NAME")]
     pub(super) author: Option<String>,
+    /// Print the Job, as YAML, that a kubernetes backend would make for these tags
+    #[arg(long, conflicts_with_all = ["pipeline", "json"])]
+    pub(super) manifest: bool,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

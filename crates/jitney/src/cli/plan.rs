@@ -1,6 +1,7 @@
 //! `plan`: what would be made where, for some tags or for each command step of a pipeline; and why
 //! not, and what would fit. The planner says it; nothing is asked of any network.
 
+mod manifest;
 mod show;
 
 use std::path::Path;
@@ -85,6 +86,10 @@ pub(super) fn plan(asked: &Plan, context: &Context<'_>) -> Result<Answer, Failur
         Fate::Wrong => false,
     };
     let exit = if cases.iter().all(good) { Exit::Ok } else { Exit::NotGood };
+    if asked.manifest {
+        let text = manifest::of(&cases[0], &config, &policy)?;
+        return Ok(Answer { text, exit });
+    }
     if asked.json {
         return Ok(Answer::json(&show::json(&cases), exit));
     }

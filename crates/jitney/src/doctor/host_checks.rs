@@ -13,7 +13,7 @@ use rustix::fs::{Access, FlockOperation, flock};
 use rustix::io::Errno;
 use tokio::net::TcpListener;
 
-use super::{Finding, Patient};
+use super::{Finding, Patient, cluster_checks};
 use crate::assembly;
 use crate::cli::ask::Peer;
 use crate::config::{self, backends::Kind};
@@ -44,8 +44,9 @@ pub(super) async fn backend(
             Ok(http) => vec![listed(check, &wanted.url, &http).await],
             Err(error) => broken(error.to_string()),
         },
+        Kind::Kubernetes(wanted) => cluster_checks::all(patient, name, wanted).await,
         // Said already: the configuration names what this build does not have.
-        Kind::Kubernetes(_) | Kind::Gce(_) | Kind::CloudRun(_) => Vec::new(),
+        Kind::Gce(_) | Kind::CloudRun(_) => Vec::new(),
     }
 }
 

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backends::{Backend, Labels, Order, Resources};
+use backends::{Backend, Hardware, Labels, Order, Resources};
 use planner::{
-    BackendName, Create, CreateOutcome, Failure, FailureClass, JobId, MachineName, Offer,
+    BackendName, Create, CreateOutcome, Failure, FailureClass, JobId, MachineName, Offer, Shape,
+    Spot,
 };
 use secrecy::SecretString;
 use tokio::time::timeout;
@@ -83,7 +84,8 @@ impl Maker {
     pub(super) async fn create(&self, ordered: Ordered) -> Outcome {
         let (job, attempt) = (ordered.create.job, ordered.create.attempt);
         let backend = ordered.create.offer.backend.clone();
-        let order = self.order(ordered);
+        let Ordered { create, dispatch, queue_key, token } = ordered;
+        let order = order(*create, &self.stamp, &dispatch, &queue_key, token);
         let outcome = match timeout(TIMEOUT, self.backend.create(&order)).await {
             Ok(Ok(())) => CreateOutcome::Made,
             Ok(Err(error)) => CreateOutcome::Failed(failure(&error)),
@@ -91,43 +93,50 @@ impl Maker {
         };
         Outcome::Created { backend, job, attempt, outcome }
     }
+}
 
-    fn order(&self, ordered: Ordered) -> Order {
-        let Ordered { create, dispatch, queue_key, token } = ordered;
-        let Create { job, attempt, name, queue, offer, shape, tags, deadline } = *create;
-        let mut agent_tags = tags;
-        if !agent_tags.iter().any(|tag| tag.starts_with("queue=")) {
-            agent_tags.insert(0, format!("queue={queue_key}"));
-        }
-        Order {
-            name: name.to_string(),
-            request_id: request_id(job, attempt, &offer),
-            labels: Labels {
-                mark: self.stamp.mark.to_string(),
-                instance: self.stamp.instance.to_string(),
-                job: job.0,
-                attempt,
-                queue: queue.to_string(),
-                dispatch_id: dispatch.to_string(),
-                cpu_millis: offer.cpu.millis(),
-                memory_bytes: offer.memory.get(),
-            },
-            resources: Resources {
-                cpu_millis: shape.cpu.millis(),
-                memory_bytes: shape.memory.get(),
-                disk_bytes: shape.disk.map(planner::Bytes::get),
-                local_ssds: shape.local_ssds,
-            },
-            place: offer.place.to_string(),
-            machine_type: offer.machine_type.to_string(),
-            spot: offer.spot,
-            deadline,
-            endpoint: self.stamp.endpoint.to_string(),
-            token,
-            agent_name: name.to_string(),
-            agent_tags,
-            image: shape.image.as_deref().map(str::to_owned),
-        }
+/// What a backend is told to make: no choice is left in it.
+pub(crate) fn order(
+    create: Create,
+    stamp: &Stamp,
+    dispatch: &str,
+    queue_key: &str,
+    token: SecretString,
+) -> Order {
+    let Create { job, attempt, name, queue, offer, shape, tags, deadline } = create;
+    let mut agent_tags = tags;
+    if !agent_tags.iter().any(|tag| tag.starts_with("queue=")) {
+        agent_tags.insert(0, format!("queue={queue_key}"));
+    }
+    Order {
+        name: name.to_string(),
+        request_id: request_id(job, attempt, &offer),
+        labels: Labels {
+            mark: stamp.mark.to_string(),
+            instance: stamp.instance.to_string(),
+            job: job.0,
+            attempt,
+            queue: queue.to_string(),
+            dispatch_id: dispatch.to_string(),
+            cpu_millis: offer.cpu.millis(),
+            memory_bytes: offer.memory.get(),
+        },
+        resources: Resources {
+            cpu_millis: shape.cpu.millis(),
+            memory_bytes: shape.memory.get(),
+            disk_bytes: shape.disk.map(planner::Bytes::get),
+            local_ssds: shape.local_ssds,
+        },
+        place: offer.place.to_string(),
+        machine_type: offer.machine_type.to_string(),
+        spot: offer.spot,
+        hardware: hardware(&shape),
+        deadline,
+        endpoint: stamp.endpoint.to_string(),
+        token,
+        agent_name: name.to_string(),
+        agent_tags,
+        image: shape.image.as_deref().map(str::to_owned),
     }
 }
 
@@ -148,6 +157,17 @@ impl Remover {
             }
         };
         Outcome::Deleted { backend, job, attempt, ok }
+    }
+}
+
+fn hardware(shape: &Shape) -> Hardware {
+    let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+    Hardware {
+        arch: shape.arch.map(|arch| arch.to_string()),
+        families: shape.families.iter().map(|family| family.to_string()).collect(),
+        zone: text(&shape.zone),
+        region: text(&shape.region),
+        prefers_spot: shape.spot == Spot::Prefer,
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Pauses;
 use crate::clock::{Clock, from_jiff};
-use crate::input::{Input, Machines, Sender, failure};
+use crate::input::{Input, Machines, Sender, failure, failure_class};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -190,6 +190,7 @@ fn ended(end: backends::MachineEnd) -> EndSeen {
         peak_memory: end.peak_memory_bytes.map(Bytes::new),
         oom_killed: end.oom_killed,
         deadline_reached: end.deadline_reached,
+        refused: end.refused.map(failure_class),
     }
 }
 

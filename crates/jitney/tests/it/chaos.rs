@@ -11,6 +11,7 @@ mod documented;
 mod kills;
 mod outages;
 mod parts;
+mod pods;
 mod program;
 mod rehearsal;
 mod secrets;

@@ -288,3 +288,52 @@ async fn a_link_named_like_the_agent_is_one() {
     assert!(output.status.success());
     assert!(String::from_utf8(output.stdout).unwrap().starts_with("buildkite-agent version"));
 }
+
+/// A configuration whose one backend makes pods.
+fn pods(keys: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jitney.yaml");
+    let text = format!(
+        "buildkite: {{ token: t }}\nqueues: {{ default: {{ backends: [pods] }} }}\n\
+         backends: {{ pods: {{ kubernetes: {{ kubeconfig: absent, {keys} }} }} }}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    (folder, file.display().to_string())
+}
+
+#[tokio::test]
+async fn a_plan_shows_the_job_that_a_cluster_would_get() {
+    let template = "template: { spec: { template: { spec: { nodeSelector: { pool: ci } } } } }";
+    let (folder, file) = pods(&format!("namespace: ci, image: debian:12, {template}"));
+    let asked = ["--config", &file, "plan", "cpu=4", "memory=8G", "--manifest"];
+    let ran = jitney(&asked, folder.path()).await.expect(0);
+    for part in ["kind: Job", "namespace: ci", "image: debian:12", "memory: 8Gi", "pool: ci"] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    let (folder, file) = pods("image: debian:12, template_from: { job: agents }");
+    let asked = ["--config", &file, "plan", "cpu=4", "--manifest"];
+    let ran = jitney(&asked, folder.path()).await.expect(0);
+    assert!(ran.out.starts_with("# The namespace is the context's"), "{}", ran.out);
+    assert!(ran.out.contains("# The Job `agents` of the cluster lies under this"), "{}", ran.out);
+    let (folder, file) = small();
+    let asked = ["--config", &file, "plan", "queue=jit", "cpu=4", "--manifest"];
+    let ran = jitney(&asked, folder.path()).await.expect(4);
+    assert!(ran.err.contains("no kubernetes backend of queue jit makes a machine"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_kubernetes_backend_is_named_with_its_key() {
+    let wrong = "namespace: ci, image: \"Not An Image\", nodes: { colour: { selector: { a: b } } }";
+    let (folder, file) = pods(wrong);
+    let ran = jitney(&["--config", &file, "doctor"], folder.path()).await.expect(4);
+    for part in [
+        "`Not An Image` is not the name of an image",
+        "backends.pods.kubernetes.image",
+        "absent cannot be used",
+    ] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    let ran =
+        jitney(&["--config", &file, "plan", "cpu=1", "--manifest"], folder.path()).await.expect(4);
+    assert!(ran.err.contains("nodes.colour: no word selects nodes by it"), "{}", ran.err);
+}

@@ -53,7 +53,6 @@ fn run_would_refuse_by_name() {
         "policies[1].service_account: service accounts by policy",
         "limits.cost_per_hour: limits on cost",
         "limits.leak_bond: limits on cost",
-        "backends.pods.kubernetes: the kubernetes backend",
         "backends.quick.cloud-run: the cloud-run backend",
         "backends.vms.gce: the gce backend",
         "fleets.stateless: fleet mode",

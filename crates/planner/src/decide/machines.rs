@@ -87,7 +87,7 @@ impl Round<'_> {
         let open = attempt.failed.is_none() && entry.ended.is_none();
         if open && (attempt.ended.is_none() || nobody_had_it) {
             let failure = match &attempt.ended {
-                Some(end) => failure(FailureClass::EndedEarly, &end.cause),
+                Some(end) => failure(end.refused.unwrap_or(FailureClass::EndedEarly), &end.cause),
                 None => failure(FailureClass::Lost, "the machine vanished"),
             };
             let charged = self.counts(attempt) && nobody_had_it;
@@ -136,11 +136,14 @@ impl Round<'_> {
     fn ended_machine(&mut self, entry: &Entry, attempt: &Attempt, seen_at: Timestamp) -> bool {
         let Some(standing) = self.word_or_ask(entry, seen_at) else { return false };
         if standing == Standing::Open && attempt.failed.is_none() {
-            let words = attempt.ended.as_ref().map_or_else(
-                || "the machine ended before its agent had the job".into(),
-                |end| format!("the machine ended before its agent had the job: {}", end.cause),
-            );
-            let failure = failure(FailureClass::EndedEarly, &words);
+            const EARLY: &str = "the machine ended before its agent had the job";
+            let failure = match &attempt.ended {
+                Some(end) => match end.refused {
+                    Some(class) => failure(class, &end.cause),
+                    None => failure(FailureClass::EndedEarly, &format!("{EARLY}: {}", end.cause)),
+                },
+                None => failure(FailureClass::EndedEarly, EARLY),
+            };
             let charged = self.counts(attempt);
             let (job, number, at) = (entry.job, attempt.number, self.now);
             self.fact(Event::AttemptFailed { job, attempt: number, failure, charged, at });
@@ -190,8 +193,12 @@ impl Round<'_> {
         self.fact(Event::AttemptFailed { job, attempt: number, failure, charged, at });
     }
 
-    /// Whether a failure of this attempt counts: not where Buildkite was out of reach meanwhile.
+    /// Whether a failure of this attempt counts: not where Buildkite was out of reach meanwhile, nor
+    /// where the place would not have the machine.
     fn counts(&self, attempt: &Attempt) -> bool {
+        if attempt.ended.as_ref().is_some_and(|end| end.refused.is_some()) {
+            return false;
+        }
         let buildkite = &self.seen.buildkite;
         buildkite.failing_since.is_none() && buildkite.reachable_since <= attempt.intended_at
     }

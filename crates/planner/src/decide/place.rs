@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Round;
+use super::trials::Trials;
 use super::usage::{Amount, Usage};
 use crate::ledger::{Used, sum, used};
 use crate::{
@@ -20,12 +21,13 @@ pub(super) struct Room<'a> {
     pub usage: Usage,
     creates: BTreeMap<&'a BackendName, u32>,
     closed: BTreeSet<Scope>,
+    trials: Trials<'a>,
 }
 
 impl<'a> Room<'a> {
     /// What live and promised machines leave.
     pub(super) fn of(
-        ledger: &Ledger,
+        ledger: &'a Ledger,
         seen: &'a Observation,
         policy: &Policy,
         now: Timestamp,
@@ -55,7 +57,8 @@ impl<'a> Room<'a> {
             .iter()
             .filter_map(|(name, backend)| Some((name, backend.creates_left?)))
             .collect();
-        Self { usage, creates, closed: BTreeSet::new() }
+        let trials = Trials::of(ledger, seen);
+        Self { usage, creates, closed: BTreeSet::new(), trials }
     }
 
     /// Counts a machine that is to be made in limits, and in the rate at which they are made.
@@ -78,6 +81,7 @@ impl<'a> Room<'a> {
         request: &Request,
         offer: &Offer,
     ) {
+        self.trials.begin(offer);
         let amount = offer_amount(offer);
         charge(&mut self.usage, queue, &offer.backend, amount);
         charge_rules(&mut self.usage, policy, &request.policies, amount);
@@ -195,7 +199,7 @@ impl<'a> Round<'a> {
             return Err(self.unlisted(backend));
         };
         if let Some(cooling) = self.ledger.cooling_at(&backend, &offer.place)
-            && !self.due(cooling.until)
+            && (!self.due(cooling.until) || self.room.trials.waits(offer))
         {
             let (failure, until) = (cooling.failure.clone(), cooling.until);
             return Err(Reason::CoolingDown { backend, failure, until });

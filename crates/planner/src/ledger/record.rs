@@ -17,6 +17,8 @@ const REPEAT_MOST: Duration = Duration::from_secs(5);
 /// How long a place is left alone after a failure that time may heal.
 const COOL_FIRST: Duration = Duration::from_secs(5);
 const COOL_MOST: Duration = Duration::from_secs(300);
+/// The same where one machine tells, without harm to any job, whether there is room again.
+const COOL_REFUSED_MOST: Duration = Duration::from_secs(30);
 /// So many jobs that we let go of are remembered without a look at how long ago that was.
 const LEFT_FEW: usize = 64;
 
@@ -38,7 +40,7 @@ impl Ledger {
                 self.with(job, |entry| entry.create_intended(attempt, name, offer, dispatch, at));
             }
             Event::AttemptFailed { attempt, failure, charged, at, .. } => {
-                self.with(job, |entry| entry.attempt_failed(attempt, failure, charged, at));
+                self.attempt_failed(job, attempt, failure, charged, at);
             }
             Event::Reserved { sent_at, until, .. } => self.with(job, |entry| {
                 entry.lease = Some(Lease { sent_at, until });
@@ -66,9 +68,12 @@ impl Ledger {
             Event::FinishEnded { outcome, at, .. } => self.with(job, |entry| {
                 entry.finish = Finish::Ended { outcome, at, tries: entry.finish.tries() };
             }),
-            Event::Connected { attempt, at, .. } => self.with_attempt(job, attempt, |attempt| {
-                attempt.connected_at = attempt.connected_at.or(Some(at));
-            }),
+            Event::Connected { attempt, at, .. } => {
+                self.with_attempt(job, attempt, |attempt| {
+                    attempt.connected_at = attempt.connected_at.or(Some(at));
+                });
+                self.warm(job, attempt);
+            }
             Event::MachineEnded { attempt, end, at, .. } => {
                 self.with_attempt(job, attempt, |attempt| {
                     attempt.ended.get_or_insert(end);
@@ -237,7 +242,11 @@ impl Ledger {
         let failure = match outcome {
             CreateOutcome::Made | CreateOutcome::Listed => {
                 attempt.outcome = Outcome::Made { at };
-                self.cooling.remove(&place);
+                // Of a place that took a create before and then refused its machine, this says
+                // nothing yet.
+                if self.cooling.get(&place).is_some_and(|cooling| !cooling.took_creates) {
+                    self.cooling.remove(&place);
+                }
                 return;
             }
             CreateOutcome::NotSent => {
@@ -270,9 +279,48 @@ impl Ledger {
                 }
                 entry.last_failure = Some(failed);
                 if failure.class != FailureClass::Rejected {
-                    self.cool(place, failure, asked_at, at);
+                    self.cool(place, failure, (asked_at, at), false);
                 }
             }
+        }
+    }
+
+    fn attempt_failed(
+        &mut self,
+        job: JobId,
+        number: u32,
+        failure: Failure,
+        charged: bool,
+        at: Timestamp,
+    ) {
+        let Some(entry) = self.entries.get_mut(&job) else { return };
+        let attempt = entry.attempts.iter().find(|known| known.number == number);
+        let Some(attempt) = attempt.filter(|attempt| attempt.failed.is_none()) else { return };
+        let (place, asked_at) = (attempt.place(), attempt.intended_at);
+        entry.attempt_failed(number, failure.clone(), charged, at);
+        match failure.class {
+            // Its place has refused the machine, and will refuse others.
+            FailureClass::Capacity | FailureClass::Quota | FailureClass::Denied => {
+                self.cool(place, failure, (asked_at, at), true);
+            }
+            FailureClass::Rate
+            | FailureClass::Ambiguous
+            | FailureClass::Rejected
+            | FailureClass::EndedEarly
+            | FailureClass::StartTimeout
+            | FailureClass::Lost => {}
+        }
+    }
+
+    /// An agent came up there: the place takes machines.
+    fn warm(&mut self, job: JobId, number: u32) {
+        let Some(entry) = self.entries.get(&job) else { return };
+        let Some(attempt) = entry.attempts.iter().find(|known| known.number == number) else {
+            return;
+        };
+        let place = attempt.place();
+        if self.cooling.get(&place).is_some_and(|cooling| attempt.intended_at >= cooling.until) {
+            self.cooling.remove(&place);
         }
     }
 
@@ -281,16 +329,17 @@ impl Ledger {
         &mut self,
         place: (BackendName, Arc<str>),
         failure: Failure,
-        asked_at: Timestamp,
-        at: Timestamp,
+        (asked_at, at): (Timestamp, Timestamp),
+        took_creates: bool,
     ) {
         let times = self.cooling.get(&place).map_or(1, |known| {
             if asked_at <= known.since { known.times } else { known.times.saturating_add(1) }
         });
-        let pause = failure.retry_after.unwrap_or(doubled(COOL_FIRST, times - 1, COOL_MOST));
+        let most = if took_creates { COOL_REFUSED_MOST } else { COOL_MOST };
+        let pause = failure.retry_after.unwrap_or(doubled(COOL_FIRST, times - 1, most));
         let until = at.plus(pause);
         self.cooling.retain(|_, cooling| at.since(cooling.until) < COOL_MOST);
-        self.cooling.insert(place, Cooling { failure, since: at, until, times });
+        self.cooling.insert(place, Cooling { failure, since: at, until, times, took_creates });
     }
 }
 

@@ -37,13 +37,14 @@ pub(crate) enum Misfit {
     },
 }
 
-/// One machine of exactly this shape. Price 0: what is there already costs nothing more.
+/// One machine of exactly this shape. Price 0: what is there already costs nothing more. Only a
+/// backend that has interruptible machines is offered to a job that requires one.
 pub(crate) fn offer(shape: &Shape, backend: &BackendName) -> Offer {
     Offer {
         backend: backend.clone(),
         place: Arc::default(),
         machine_type: Arc::default(),
-        spot: false,
+        spot: shape.spot == Spot::Require,
         cpu: shape.cpu,
         memory: shape.memory,
         price_micros_per_hour: 0,
@@ -55,7 +56,8 @@ pub(crate) fn misfits(shape: &Shape, backend: &BackendPolicy) -> Vec<Misfit> {
     match backend.kind {
         BackendKind::Process => plain_misfits(shape, backend, false),
         BackendKind::Http => plain_misfits(shape, backend, true),
-        kind @ (BackendKind::Kubernetes | BackendKind::Gce | BackendKind::CloudRun) => {
+        BackendKind::Kubernetes => cluster_misfits(shape, backend),
+        kind @ (BackendKind::Gce | BackendKind::CloudRun) => {
             vec![Misfit::NotInThisBuild(kind)]
         }
     }
@@ -64,13 +66,7 @@ pub(crate) fn misfits(shape: &Shape, backend: &BackendPolicy) -> Vec<Misfit> {
 /// Machines that are there already: this host, or a service of the user's, which alone has images
 /// and may have more than one architecture.
 fn plain_misfits(shape: &Shape, backend: &BackendPolicy, passes_on: bool) -> Vec<Misfit> {
-    let mut found = Vec::new();
-    let most = Most::of(backend);
-    if most.cpu.is_some_and(|cpu| shape.cpu > cpu)
-        || most.memory.is_some_and(|memory| shape.memory > memory)
-    {
-        found.push(Misfit::TooLarge { cpu: most.cpu, memory: most.memory });
-    }
+    let mut found = too_large_for(shape, backend);
     if let Some(asked) = shape.arch
         && backend.arch.map_or(!passes_on, |has| has != asked)
     {
@@ -79,10 +75,8 @@ fn plain_misfits(shape: &Shape, backend: &BackendPolicy, passes_on: bool) -> Vec
     if let Some(asked) = &shape.image {
         if !passes_on {
             found.push(Misfit::Lacks { what: "images", word: "image" });
-        } else if !backend.images.is_empty()
-            && !backend.images.iter().any(|glob| glob.matches(asked))
-        {
-            found.push(Misfit::Image { asked: asked.clone(), has: backend.images.clone() });
+        } else {
+            found.extend(no_such_image(asked, backend));
         }
     }
     let lacks = [
@@ -97,6 +91,37 @@ fn plain_misfits(shape: &Shape, backend: &BackendPolicy, passes_on: bool) -> Vec
     let lacks = lacks.into_iter().filter(|(asked, ..)| *asked);
     found.extend(lacks.map(|(_, what, word)| Misfit::Lacks { what, word }));
     found
+}
+
+/// Pods: which nodes there are, or would be made, is the cluster's to know.
+fn cluster_misfits(shape: &Shape, backend: &BackendPolicy) -> Vec<Misfit> {
+    let mut found = too_large_for(shape, backend);
+    found.extend(shape.image.as_ref().and_then(|asked| no_such_image(asked, backend)));
+    let lacks = [
+        (shape.disk_type.is_some(), "choice of disks", "disk-type"),
+        (shape.gpu.is_some(), "GPUs", "gpu"),
+    ];
+    let lacks = lacks.into_iter().filter(|(asked, ..)| *asked);
+    found.extend(lacks.map(|(_, what, word)| Misfit::Lacks { what, word }));
+    found
+}
+
+fn too_large_for(shape: &Shape, backend: &BackendPolicy) -> Vec<Misfit> {
+    let most = Most::of(backend);
+    let too_large = most.cpu.is_some_and(|cpu| shape.cpu > cpu)
+        || most.memory.is_some_and(|memory| shape.memory > memory);
+    if too_large {
+        vec![Misfit::TooLarge { cpu: most.cpu, memory: most.memory }]
+    } else {
+        Vec::new()
+    }
+}
+
+/// Where a backend names no images, any name is an image's own.
+fn no_such_image(asked: &Arc<str>, backend: &BackendPolicy) -> Option<Misfit> {
+    let has = &backend.images;
+    let known = has.is_empty() || has.iter().any(|glob| glob.matches(asked));
+    (!known).then(|| Misfit::Image { asked: asked.clone(), has: has.clone() })
 }
 
 /// The largest single machine: no more than the backend has in all, or may use in all. A limit of

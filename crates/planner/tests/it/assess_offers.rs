@@ -180,3 +180,25 @@ fn offers_keep_the_queues_order_at_equal_price() {
         }
     }
 }
+
+#[test]
+fn pods_are_of_whatever_kind_the_cluster_may_have() {
+    let mut policy = edit(|queue| queue.backends = vec!["theirs".into()]);
+    let pods = policy.backends.get_mut(&"theirs".into()).unwrap();
+    pods.kind = BackendKind::Kubernetes;
+    pods.images = vec![Glob::new("ci-*")];
+    check(
+        &policy,
+        &[
+            (
+                "arch=arm64 family=c4a local-ssd=1 zone=z spot=require image=ci-debian-12",
+                "2 vCPU, 4 GiB, 1 local SSD, arm64, c4a, image ci-debian-12, z, spot require @ theirs [queue=jit os=linux]",
+            ),
+            (
+                "gpu=l4 image=other",
+                "no offer for 2 vCPU, 4 GiB, gpu l4, image other: theirs has no image other. Ask for one of ci-*. \
+                 theirs has no GPUs. Leave gpu out.",
+            ),
+        ],
+    );
+}

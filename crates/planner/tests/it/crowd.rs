@@ -253,6 +253,7 @@ pub(crate) fn end(at: Timestamp) -> EndSeen {
         peak_memory: None,
         oom_killed: false,
         deadline_reached: false,
+        refused: None,
     }
 }
 

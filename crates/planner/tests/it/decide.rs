@@ -11,6 +11,7 @@ mod scene;
 use job::job;
 use scene::Scene;
 
+use planner::FailureClass;
 use planner::JobState::{Canceled, Canceling, Finished, Reserved, Running, Scheduled};
 
 fn check(scene: &Scene, expected: &str) {
@@ -108,6 +109,40 @@ fn no_room_is_of_one_place_and_a_denial_of_the_whole_backend() {
     check(&scene.no_room(1, 1), "mint 1/1");
     check(&scene.denied(1, 1), "; 1 waits: cooling down, told; alarm");
     check(&scene.denied(1, 1).after(6), "ask 1, mint 1/1");
+}
+
+/// A machine whose place took the create and then would not have it.
+fn refused(scene: &Scene, number: u128, class: FailureClass) -> Scene {
+    scene.ended_with(number, 1, |end| {
+        end.cause = "the namespace's quota is used up".into();
+        end.refused = Some(class);
+    })
+}
+
+#[test]
+fn a_machine_that_its_place_refuses_uses_up_no_attempt() {
+    let made = Scene::new().made(job(1), 1);
+    let scene = refused(&made, 1, FailureClass::Quota).after(1).said(1, Scheduled).settled();
+    check(&scene, "delete 1/1; 1 waits: backing off, told");
+    let scene = scene.deleted(1, 1).after(4).said(1, Scheduled).settled();
+    check(&scene, "; 1 waits: cooling down, told");
+    check(&scene.after(6).said(1, Scheduled), "mint 1/2");
+    // For good is for good, whoever says it.
+    let scene = refused(&made, 1, FailureClass::Rejected).after(1).said(1, Scheduled).settled();
+    check(&scene, "delete 1/1, finish 1");
+}
+
+#[test]
+fn one_machine_tries_a_place_that_refused_others() {
+    let scene = Scene::new().made(job(1), 1).made(job(2), 1);
+    let scene = refused(&scene, 1, FailureClass::Quota).after(1).said(1, Scheduled).settled();
+    let scene = scene.deleted(1, 1).visible(job(3)).after(10).said(1, Scheduled).settled();
+    check(&scene, "ask 2, mint 1/2; 2 waits: starting; 3 waits: cooling down, 0 ahead, told");
+    // It is asked for, then it is there.
+    let asked = scene.token(1, 2).asked(1, 2).said(2, Scheduled);
+    assert!(asked.plan().ends_with("3 waits: cooling down, 0 ahead, told"), "{}", asked.plan());
+    let there = scene.token(1, 2).remade(1, 2).listed_now().said(2, Scheduled);
+    assert!(there.plan().contains("reserve 3"), "{}", there.plan());
 }
 
 #[test]

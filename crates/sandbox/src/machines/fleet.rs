@@ -226,6 +226,7 @@ impl Fleet {
                 cpu_seconds: None,
                 peak_memory_bytes: None,
                 oom_killed: false,
+                refused: None,
                 deadline_reached: false,
             });
         });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backends::http::{Http, Options};
-use backends::{Backend, Class, Labels, Machine, Order, Resources, conformance};
+use backends::{Backend, Class, Hardware, Labels, Machine, Order, Resources, conformance};
 use jiff::Timestamp;
 use sandbox::machines::{self, Faults, Machines, Refusal};
 use serde_json::{Value, json};
@@ -68,6 +68,7 @@ impl Rig {
             place: "here".to_owned(),
             machine_type: "any".to_owned(),
             spot: false,
+            hardware: Hardware::default(),
             deadline: Duration::from_secs(3600),
             endpoint: self.api.endpoint.clone(),
             token: "bkjat_1".into(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, Probe};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rustix::process::{Pid, Signal};
 use tokio::process::Command;
@@ -241,9 +241,11 @@ impl Life {
     async fn attend(&self, container: &Container, recipe: &Recipe, mut running: Running) -> End {
         let started = now();
         let since = started.clone();
-        let probed = container.readiness_probe.as_ref().is_some_and(|probe| probe.exec.is_some());
-        let ready = !probed && !self.is_init(container);
+        let asked = |probe: &Option<Probe>| probe.as_ref().is_some_and(|it| it.exec.is_some());
+        let up = !asked(&container.startup_probe);
+        let ready = up && !asked(&container.readiness_probe) && !self.is_init(container);
         self.progress(container, |it| {
+            it.up = up;
             it.ready = ready;
             it.state = State::Running { since };
         });
@@ -251,7 +253,7 @@ impl Life {
         let probe = running.probed();
         let exit = tokio::select! {
             exit = running.wait() => exit,
-            () = self.probe(container, probe, recipe) => unreachable!("it has no end"),
+            () = self.probes(container, probe, recipe) => unreachable!("it has no end"),
             () = self.told_out_of_memory(&container.name) => {
                 running.signal(Signal::KILL);
                 Exit { out_of_memory: true, ..running.wait().await }
@@ -284,48 +286,70 @@ impl Life {
         }
     }
 
-    /// Asks a readiness probe's command again and again, and notes what it says.
-    async fn probe(&self, container: &Container, probed: Probed, recipe: &Recipe) {
-        let probe = container.readiness_probe.as_ref();
-        let asked = probe.and_then(|probe| Some((probe, probe.exec.as_ref()?.command.as_ref()?)));
-        let Some((probe, command)) = asked else { return std::future::pending().await };
+    /// The startup probe until it has succeeded once, the readiness probe from then on.
+    async fn probes(&self, container: &Container, probed: Probed, recipe: &Recipe) {
         let pid = match probed {
             Probed::Process(pid) => pid,
             Probed::Played(ready) => {
                 ready.cancelled().await;
-                self.progress(container, |it| it.ready = true);
+                self.progress(container, |it| (it.up, it.ready) = (true, true));
                 return std::future::pending().await;
             }
         };
-        let seconds = |given: Option<i32>, or: u64| {
-            Duration::from_secs(given.and_then(|it| u64::try_from(it).ok()).unwrap_or(or))
-        };
-        sleep(seconds(probe.initial_delay_seconds, 0)).await;
-        let (mut ready, mut in_a_row) = (false, 0);
+        if let Some(probe) = &container.startup_probe {
+            probe_until(true, false, probe, pid, recipe).await;
+            let ready = container.readiness_probe.is_none();
+            self.progress(container, |it| (it.up, it.ready) = (true, ready));
+        }
+        let Some(probe) = &container.readiness_probe else { return std::future::pending().await };
+        let mut ready = false;
         loop {
-            let succeeds = Command::new("nsenter")
-                .arg(format!("--target={}", pid.as_raw_nonzero()))
-                .args(["--mount", "--pid", "--uts", "--ipc", "--root"])
-                .arg("--")
-                .args(command)
-                .env_clear()
-                .envs(&recipe.environment)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .kill_on_drop(true)
-                .status();
-            let answer = timeout(seconds(probe.timeout_seconds, 1), succeeds).await;
-            let good = matches!(answer, Ok(Ok(status)) if status.success());
-            in_a_row = if good == ready { 0 } else { in_a_row + 1 };
-            let needed = if good { probe.success_threshold } else { probe.failure_threshold };
-            if in_a_row >= needed.unwrap_or(if good { 1 } else { 3 }) {
-                (ready, in_a_row) = (good, 0);
-                self.progress(container, |it| it.ready = good);
-            }
-            sleep(seconds(probe.period_seconds, 10)).await;
+            probe_until(!ready, ready, probe, pid, recipe).await;
+            ready = !ready;
+            self.progress(container, |it| it.ready = ready);
         }
     }
+}
+
+/// Asks a probe's command again and again, until it has said `wanted` often enough in a row.
+async fn probe_until(wanted: bool, delayed: bool, probe: &Probe, pid: Pid, recipe: &Recipe) {
+    let command = probe.exec.as_ref().and_then(|exec| exec.command.as_ref());
+    let Some(command) = command else { return std::future::pending().await };
+    let seconds = |given: Option<i32>, or: u64| {
+        Duration::from_secs(given.and_then(|it| u64::try_from(it).ok()).unwrap_or(or))
+    };
+    let period = seconds(probe.period_seconds, 10);
+    sleep(if delayed { period } else { seconds(probe.initial_delay_seconds, 0) }).await;
+    let needed = if wanted { probe.success_threshold } else { probe.failure_threshold };
+    let needed = needed.unwrap_or(if wanted { 1 } else { 3 });
+    let mut in_a_row = 0;
+    loop {
+        let answer = succeeds(command, pid, recipe);
+        let good = timeout(seconds(probe.timeout_seconds, 1), answer).await.unwrap_or(false);
+        in_a_row = if good == wanted { in_a_row + 1 } else { 0 };
+        if in_a_row >= needed {
+            return;
+        }
+        sleep(period).await;
+    }
+}
+
+/// Runs a probe's command where the container's main process is.
+async fn succeeds(command: &[String], pid: Pid, recipe: &Recipe) -> bool {
+    let status = Command::new("nsenter")
+        .arg(format!("--target={}", pid.as_raw_nonzero()))
+        .args(["--mount", "--pid", "--uts", "--ipc", "--root"])
+        .arg("--")
+        .args(command)
+        .env_clear()
+        .envs(&recipe.environment)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .status()
+        .await;
+    status.is_ok_and(|status| status.success())
 }
 
 /// A container that runs, in the one way or the other.

@@ -259,6 +259,7 @@ impl Scene {
             peak_memory: None,
             oom_killed: false,
             deadline_reached: false,
+            refused: None,
         };
         change(&mut end);
         let end = Arc::new(end);

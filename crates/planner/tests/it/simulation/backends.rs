@@ -24,6 +24,8 @@ pub(crate) enum Fate {
     NeverStarts,
     /// It ends (or vanishes) while it boots.
     DiesBooting,
+    /// Its place does not have it after all.
+    Refused(FailureClass),
     /// Its agent dies so long after the acquire.
     DiesAfter(Duration),
     /// Its agent stays long after its job has ended.
@@ -217,6 +219,11 @@ impl Sim<'_> {
         if self.strikes(Kind::DiesBefore, 300) {
             return Fate::DiesBooting;
         }
+        if self.strikes(Kind::RefusedLater, 300) {
+            let classes = [FailureClass::Quota, FailureClass::Capacity, FailureClass::Denied];
+            let rarely = self.dice.chance(50).then_some(FailureClass::Rejected);
+            return Fate::Refused(rarely.unwrap_or(classes[self.dice.index(classes.len())]));
+        }
         if self.strikes(Kind::DiesAfter, 300) {
             return Fate::DiesAfter(self.dice.millis(10, 8_000));
         }
@@ -285,7 +292,20 @@ impl Sim<'_> {
         self.agent_leaves(serial, "the machine was preempted");
     }
 
+    /// It never comes up: nobody was started.
+    fn refused(&mut self, serial: u64, class: FailureClass) {
+        self.agent_leaves(serial, "its place does not have it");
+        self.change(serial, |machine| {
+            if let Some(end) = &mut machine.seen.ended {
+                Arc::make_mut(end).refused = Some(class);
+            }
+        });
+    }
+
     fn boots(&mut self, serial: u64, fate: Fate) {
+        if let Fate::Refused(class) = fate {
+            return self.refused(serial, class);
+        }
         self.change(serial, |machine| machine.seen.phase = Phase::Booting);
         if fate == Fate::NeverStarts {
             return;
@@ -352,6 +372,7 @@ impl Sim<'_> {
                 peak_memory: None,
                 oom_killed: false,
                 deadline_reached: false,
+                refused: None,
             }));
         });
         self.tell(Some(job), || format!("the agent is gone: {cause}"));

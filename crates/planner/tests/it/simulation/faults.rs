@@ -51,6 +51,8 @@ pub(crate) enum Kind {
     Quota,
     Rejected,
     Denied,
+    /// A place takes a create, and then does not have the machine.
+    RefusedLater,
     SlowDelete,
     Cancels,
     Pauses,
@@ -70,7 +72,7 @@ pub(crate) enum Kind {
     TwoInstallations,
 }
 
-pub(crate) const KINDS: [Kind; 46] = [
+pub(crate) const KINDS: [Kind; 47] = [
     Kind::LostBefore,
     Kind::LostAfter,
     Kind::LateArrival,
@@ -117,6 +119,7 @@ pub(crate) const KINDS: [Kind; 46] = [
     Kind::ClockSet,
     Kind::OtherClocks,
     Kind::TwoInstallations,
+    Kind::RefusedLater,
 ];
 
 /// Where a crash is put on purpose: at the n-th step that the shell carries out.

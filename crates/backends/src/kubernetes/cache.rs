@@ -1,0 +1,381 @@
+//! What the watches have shown of our objects. It is fed by them and by the answers to our own
+//! creates, so that what we made is there at once; what is not there is gone, or was never made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::read::{self, Seen};
+use super::seen::{Event, Job, Pod};
+use crate::contract::{Error, Listing};
+
+/// Of objects that are not there, events are kept until the next listing.
+const MOST_EVENTS: usize = 20_000;
+
+/// A watch's own view of how it stands.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Health {
+    /// It has not listed yet.
+    #[default]
+    Beginning,
+    Fine,
+    Failing(Error),
+}
+
+/// The kinds without which there is no listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needed {
+    Jobs,
+    Pods,
+}
+
+#[derive(Debug)]
+pub(super) struct Cache {
+    inner: Mutex<Inner>,
+    /// Counts changes.
+    changes: watch::Sender<u64>,
+    mark: String,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By name, which is the machine's.
+    jobs: BTreeMap<String, Job>,
+    /// By machine, by name.
+    pods: BTreeMap<String, BTreeMap<String, Pod>>,
+    /// Machines that have had a pod, for as long as they are there.
+    had_pods: BTreeSet<String>,
+    /// By the uid of what they are about.
+    not_created: BTreeMap<String, Event>,
+    not_mounted: BTreeMap<String, Event>,
+    jobs_health: Health,
+    pods_health: Health,
+    /// The version up to which the watch of Jobs has told everything.
+    jobs_version: u64,
+}
+
+impl Cache {
+    pub(super) fn new(mark: &str) -> Self {
+        Self { inner: Mutex::default(), changes: watch::Sender::new(0), mark: mark.to_owned() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("nothing panics while it holds this lock")
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Inner)) {
+        change(&mut self.lock());
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// What tells of changes from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// All Jobs as of this version. Those that we made since are newer, and stay.
+    pub(super) fn all_jobs(&self, jobs: Vec<Job>, version: u64) {
+        self.change(|inner| {
+            inner.jobs.retain(|_, known| known.metadata.version > version);
+            for job in jobs {
+                inner.jobs.entry(job.metadata.name.clone()).or_insert(job);
+            }
+            inner.jobs_version = version;
+            inner.jobs_health = Health::Fine;
+            inner.tidy();
+        });
+    }
+
+    pub(super) fn all_pods(&self, pods: Vec<Pod>) {
+        self.change(|inner| {
+            inner.pods.clear();
+            for pod in pods {
+                inner.put_pod(pod);
+            }
+            inner.pods_health = Health::Fine;
+            inner.tidy();
+        });
+    }
+
+    pub(super) fn job(&self, job: Job) {
+        self.change(|inner| {
+            inner.jobs_version = inner.jobs_version.max(job.metadata.version);
+            inner.jobs.insert(job.metadata.name.clone(), job);
+        });
+    }
+
+    /// A Job that we have just made. The watch may have been faster, also in showing that it is
+    /// gone again.
+    pub(super) fn made(&self, job: Job) {
+        let version = job.metadata.version;
+        self.change(|inner| {
+            let old = inner.jobs_version >= version && version > 0;
+            if !old && !inner.jobs.contains_key(&job.metadata.name) {
+                inner.jobs.insert(job.metadata.name.clone(), job);
+            }
+        });
+    }
+
+    pub(super) fn job_gone(&self, job: &Job) {
+        self.change(|inner| {
+            inner.jobs_version = inner.jobs_version.max(job.metadata.version);
+            inner.jobs.remove(&job.metadata.name);
+            inner.not_created.remove(&job.metadata.uid);
+            inner.forget(&job.metadata.name);
+        });
+    }
+
+    pub(super) fn jobs_told_up_to(&self, version: u64) {
+        let mut inner = self.lock();
+        inner.jobs_version = inner.jobs_version.max(version);
+    }
+
+    pub(super) fn pod(&self, pod: Pod) {
+        self.change(|inner| inner.put_pod(pod));
+    }
+
+    pub(super) fn pod_gone(&self, pod: &Pod) {
+        self.change(|inner| {
+            let machine = machine_of(pod);
+            if let Some(pods) = inner.pods.get_mut(&machine) {
+                pods.remove(&pod.metadata.name);
+                if pods.is_empty() {
+                    inner.pods.remove(&machine);
+                }
+            }
+            inner.not_mounted.remove(&pod.metadata.uid);
+            inner.forget(&machine);
+        });
+    }
+
+    /// An event about one of our objects, or about anybody's: only names are known of these. It may
+    /// come before the object that it is about.
+    pub(super) fn event(&self, event: Event) {
+        let of = &event.involved_object;
+        let ours = of.name.strip_prefix(&self.mark).is_some_and(|rest| rest.starts_with('-'));
+        if !ours {
+            return;
+        }
+        self.change(|inner| {
+            let about = match event.involved_object.kind.as_str() {
+                "Job" => &mut inner.not_created,
+                _ => &mut inner.not_mounted,
+            };
+            if about.len() < MOST_EVENTS {
+                about.insert(event.involved_object.uid.clone(), event);
+            }
+        });
+    }
+
+    pub(super) fn fine(&self, kind: Needed) {
+        *self.lock().health(kind) = Health::Fine;
+    }
+
+    pub(super) fn failing(&self, kind: Needed, error: Error) {
+        self.change(|inner| *inner.health(kind) = Health::Failing(error));
+    }
+
+    /// The Job of this name and its pods, as last seen.
+    pub(super) fn machine(&self, name: &str) -> (Option<Job>, Vec<Pod>) {
+        let inner = self.lock();
+        let pods = inner.pods.get(name).map(|pods| pods.values().cloned().collect());
+        (inner.jobs.get(name).cloned(), pods.unwrap_or_default())
+    }
+
+    /// `None` while there has not been a listing of everything.
+    pub(super) fn listing(&self, now: Timestamp) -> Option<Result<Listing, Error>> {
+        let inner = self.lock();
+        for health in [&inner.jobs_health, &inner.pods_health] {
+            match health {
+                Health::Beginning => return None,
+                Health::Fine => {}
+                Health::Failing(error) => return Some(Err(error.clone())),
+            }
+        }
+        Some(Ok(inner.machines(now)))
+    }
+}
+
+fn machine_of(pod: &Pod) -> String {
+    pod.metadata.job.clone().unwrap_or_else(|| pod.metadata.name.clone())
+}
+
+impl Inner {
+    fn health(&mut self, kind: Needed) -> &mut Health {
+        match kind {
+            Needed::Jobs => &mut self.jobs_health,
+            Needed::Pods => &mut self.pods_health,
+        }
+    }
+
+    fn put_pod(&mut self, pod: Pod) {
+        let machine = machine_of(&pod);
+        self.had_pods.insert(machine.clone());
+        self.pods.entry(machine).or_default().insert(pod.metadata.name.clone(), pod);
+    }
+
+    fn forget(&mut self, machine: &str) {
+        if !self.jobs.contains_key(machine) && !self.pods.contains_key(machine) {
+            self.had_pods.remove(machine);
+        }
+    }
+
+    /// Drops what is known of objects that are not there any more.
+    fn tidy(&mut self) {
+        let (jobs, pods) = (&self.jobs, &self.pods);
+        self.had_pods.retain(|name| jobs.contains_key(name) || pods.contains_key(name));
+        let uids: BTreeSet<&str> = jobs
+            .values()
+            .map(|job| job.metadata.uid.as_str())
+            .chain(pods.values().flat_map(BTreeMap::values).map(|pod| pod.metadata.uid.as_str()))
+            .collect();
+        self.not_created.retain(|uid, _| uids.contains(uid.as_str()));
+        self.not_mounted.retain(|uid, _| uids.contains(uid.as_str()));
+    }
+
+    fn machines(&self, now: Timestamp) -> Listing {
+        let mut listing = Listing { machines: Vec::with_capacity(self.jobs.len()), complete: true };
+        let without_job = self.pods.keys().filter(|name| !self.jobs.contains_key(*name));
+        for name in self.jobs.keys().chain(without_job) {
+            let job = self.jobs.get(name);
+            let mut pods: Vec<&Pod> =
+                self.pods.get(name).map(|pods| pods.values().collect()).unwrap_or_default();
+            pods.sort_by_key(|pod| pod.metadata.created_at);
+            let uid = |event: &BTreeMap<String, Event>, uid: &str| event.get(uid).cloned();
+            let not_created = job.and_then(|job| uid(&self.not_created, &job.metadata.uid));
+            let not_mounted = pods.last().and_then(|pod| uid(&self.not_mounted, &pod.metadata.uid));
+            let seen = Seen {
+                job,
+                pods: &pods,
+                not_created: not_created.as_ref(),
+                not_mounted: not_mounted.as_ref(),
+                had_pod: self.had_pods.contains(name),
+            };
+            match read::machine(seen, now) {
+                Ok(machine) => listing.machines.push(machine),
+                Err(error) => {
+                    tracing::warn!(%error, machine = name, "cannot read what a machine bears");
+                    listing.complete = false;
+                }
+            }
+        }
+        listing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(name: &str, version: u64) -> serde_json::Value {
+        json!({ "metadata": {
+            "name": name, "uid": format!("uid-of-{name}"), "resourceVersion": version.to_string(),
+            "creationTimestamp": "2026-11-27T08:00:00Z",
+            "labels": {
+                "jitney.dev/mark": "m", "jitney.dev/job": "0199a3c0-5c39-7d13-8f0e-0d6a8e2f7a11",
+                "jitney.dev/attempt": "1", "jitney.dev/dispatch": "d",
+                "batch.kubernetes.io/job-name": name,
+            },
+            "annotations": {
+                "jitney.dev/instance": "i", "jitney.dev/queue": "q",
+                "jitney.dev/cpu-millis": "1", "jitney.dev/memory-bytes": "1",
+            },
+        } })
+    }
+
+    fn job(name: &str, version: u64) -> Job {
+        serde_json::from_value(object(name, version)).expect("a Job")
+    }
+
+    fn pod(name: &str) -> Pod {
+        serde_json::from_value(object(name, 1)).expect("a pod")
+    }
+
+    fn names(cache: &Cache) -> Vec<String> {
+        let listing = cache.listing(Timestamp::UNIX_EPOCH).expect("it has listed");
+        let listing = listing.expect("nothing fails");
+        assert!(listing.complete);
+        listing.machines.into_iter().map(|machine| machine.name).collect()
+    }
+
+    fn listed(jobs: &[(&str, u64)], version: u64) -> Cache {
+        let cache = Cache::new("m");
+        cache.all_jobs(jobs.iter().map(|(name, version)| job(name, *version)).collect(), version);
+        cache.all_pods(Vec::new());
+        cache
+    }
+
+    #[test]
+    fn there_is_no_listing_before_both_kinds_are_listed() {
+        let cache = Cache::new("m");
+        assert!(cache.listing(Timestamp::UNIX_EPOCH).is_none());
+        cache.all_jobs(vec![job("m-1", 1)], 1);
+        assert!(cache.listing(Timestamp::UNIX_EPOCH).is_none());
+        cache.all_pods(Vec::new());
+        assert_eq!(names(&cache), ["m-1"]);
+    }
+
+    #[test]
+    fn what_we_made_is_there_at_once_and_a_slow_answer_brings_nothing_back() {
+        let cache = listed(&[("m-1", 3)], 5);
+        cache.made(job("m-2", 7));
+        assert_eq!(names(&cache), ["m-1", "m-2"]);
+        // The watch has shown it and its end before the answer was read.
+        cache.job(job("m-3", 8));
+        cache.job_gone(&job("m-3", 9));
+        cache.made(job("m-3", 8));
+        assert_eq!(names(&cache), ["m-1", "m-2"]);
+        // A listing from before it was made does not take it away, one from after does.
+        cache.all_jobs(vec![job("m-1", 3)], 6);
+        assert_eq!(names(&cache), ["m-1", "m-2"]);
+        cache.all_jobs(vec![job("m-1", 3)], 10);
+        assert_eq!(names(&cache), ["m-1"]);
+    }
+
+    #[test]
+    fn a_machine_is_there_as_long_as_any_pod_of_it_is() {
+        let cache = listed(&[("m-1", 3)], 5);
+        cache.pod(pod("m-1"));
+        cache.job_gone(&job("m-1", 6));
+        assert_eq!(names(&cache), ["m-1"]);
+        cache.pod_gone(&pod("m-1"));
+        assert_eq!(names(&cache), Vec::<String>::new());
+        assert!(cache.lock().had_pods.is_empty(), "nothing is kept of what is gone");
+    }
+
+    #[test]
+    fn events_may_come_first_and_are_let_go_of_with_their_objects() {
+        let cache = listed(&[], 5);
+        let about = |name: &str| {
+            let event = json!({
+                "metadata": { "name": "e" },
+                "involvedObject": { "kind": "Job", "name": name, "uid": format!("uid-of-{name}") },
+                "message": "Error creating: pods \"x\" is forbidden: exceeded quota: q",
+            });
+            cache.event(serde_json::from_value(event).expect("an event"));
+        };
+        about("m-1");
+        about("somebody-elses");
+        about("m2-1");
+        assert_eq!(cache.lock().not_created.len(), 1);
+        cache.made(job("m-1", 7));
+        let listing = cache.listing(Timestamp::UNIX_EPOCH).expect("listed").expect("fine");
+        assert!(listing.machines[0].ended.as_ref().is_some_and(|end| end.refused.is_some()));
+        cache.job_gone(&job("m-1", 8));
+        assert!(cache.lock().not_created.is_empty());
+    }
+
+    #[test]
+    fn while_a_watch_fails_nobody_knows() {
+        let cache = listed(&[("m-1", 3)], 5);
+        cache.failing(Needed::Pods, Error::new(crate::Class::Ambiguous, "away"));
+        let listing = cache.listing(Timestamp::UNIX_EPOCH).expect("it has listed");
+        assert_eq!(listing.expect_err("it fails").words, "away");
+        cache.fine(Needed::Pods);
+        assert_eq!(names(&cache), ["m-1"]);
+    }
+}

@@ -1,0 +1,325 @@
+//! One call to the API server and what its outcome means. Knows classes and paths, not machines.
+
+use std::time::Duration;
+
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, StatusCode};
+use kube::Client;
+use kube::client::Body;
+use kube::core::Status;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::contract::{Class, Error};
+
+/// How long a call may take, from connect to the last byte; an API server that accepts and does
+/// not answer must not hold anybody up for longer.
+const CALL: Duration = Duration::from_secs(20);
+/// What fairness asks for where it names no time.
+const USUAL_PAUSE: Duration = Duration::from_secs(1);
+/// The longest wait that the server may ask for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const QUOTED: usize = 600;
+
+/// The kinds of objects that we read or write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Jobs,
+    Pods,
+    Secrets,
+    Events,
+    PodTemplates,
+    ResourceQuotas,
+}
+
+impl Kind {
+    const fn path(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Jobs => ("apis/batch/v1", "jobs"),
+            Self::Pods => ("api/v1", "pods"),
+            Self::Secrets => ("api/v1", "secrets"),
+            Self::Events => ("api/v1", "events"),
+            Self::PodTemplates => ("api/v1", "podtemplates"),
+            Self::ResourceQuotas => ("api/v1", "resourcequotas"),
+        }
+    }
+}
+
+/// The API server, for the objects of one namespace.
+#[derive(Clone)]
+pub(super) struct Api {
+    client: Client,
+    namespace: String,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+/// What a refusal was, beside its class.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) error: Error,
+    /// None where there was no answer.
+    pub(super) status: Option<StatusCode>,
+    /// The machine-readable reason: `AlreadyExists`.
+    pub(super) reason: String,
+}
+
+impl Refused {
+    pub(super) fn is(&self, status: StatusCode) -> bool {
+        self.status == Some(status)
+    }
+
+    pub(super) fn is_already_there(&self) -> bool {
+        self.reason == "AlreadyExists"
+    }
+}
+
+/// One request, as far as callers differ.
+#[derive(Debug)]
+pub(super) struct Ask<'a> {
+    pub(super) verb: &'static str,
+    pub(super) method: Method,
+    /// From the API server's root on, with its query.
+    pub(super) path: String,
+    pub(super) body: Option<(&'a Value, &'static str)>,
+}
+
+pub(super) const JSON: &str = "application/json";
+pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
+/// Adds to a list of owners what is not there yet.
+pub(super) const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+
+impl Api {
+    pub(super) fn new(client: Client, namespace: String) -> Self {
+        Self { client, namespace }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The path of all objects of a kind, or of one.
+    pub(super) fn path(&self, kind: Kind, name: Option<&str>) -> String {
+        let (group, plural) = kind.path();
+        let namespace = &self.namespace;
+        match name {
+            // Names of objects are made of letters, digits, dashes and dots.
+            Some(name) => format!("/{group}/namespaces/{namespace}/{plural}/{name}"),
+            None => format!("/{group}/namespaces/{namespace}/{plural}"),
+        }
+    }
+
+    pub(super) async fn create(&self, kind: Kind, object: &Value) -> Result<Vec<u8>, Refused> {
+        // What the server does not know is a mistake in a template, and is said to be one.
+        let path = format!("{}?fieldManager=jitney&fieldValidation=Strict", self.path(kind, None));
+        let body = Some((object, JSON));
+        self.send(Ask { verb: "create", method: Method::POST, path, body }).await
+    }
+
+    pub(super) async fn get(&self, kind: Kind, name: &str) -> Result<Vec<u8>, Refused> {
+        let path = self.path(kind, Some(name));
+        self.send(Ask { verb: "get", method: Method::GET, path, body: None }).await
+    }
+
+    pub(super) async fn patch(
+        &self,
+        kind: Kind,
+        name: &str,
+        patch: &Value,
+        how: &'static str,
+    ) -> Result<Vec<u8>, Refused> {
+        let path = format!("{}?fieldManager=jitney", self.path(kind, Some(name)));
+        let body = Some((patch, how));
+        self.send(Ask { verb: "patch", method: Method::PATCH, path, body }).await
+    }
+
+    pub(super) async fn delete(
+        &self,
+        kind: Kind,
+        name: &str,
+        options: &Value,
+    ) -> Result<Vec<u8>, Refused> {
+        let path = self.path(kind, Some(name));
+        let body = Some((options, JSON));
+        self.send(Ask { verb: "delete", method: Method::DELETE, path, body }).await
+    }
+
+    /// The body of a success, or the class of anything else.
+    pub(super) async fn send(&self, ask: Ask<'_>) -> Result<Vec<u8>, Refused> {
+        let verb = ask.verb;
+        let request = request(ask).map_err(|words| no_answer(verb, words))?;
+        let whole = async {
+            let response = self.client.send(request).await?;
+            let (parts, body) = response.into_parts();
+            Ok::<_, kube::Error>((parts.status, parts.headers, body.collect_bytes().await?))
+        };
+        let answer = match timeout(CALL, whole).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(no_answer(verb, chain(&error))),
+            Err(_) => {
+                let words = format!("no answer within {} s", CALL.as_secs());
+                return Err(no_answer(verb, words));
+            }
+        };
+        let (status, headers, body) = answer;
+        if status.is_success() {
+            return Ok(body.to_vec());
+        }
+        Err(refused(verb, status, &headers, &body))
+    }
+}
+
+pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(body).map_err(|error| {
+        let words = format!("the API server's answer cannot be read: {error}");
+        Error::new(Class::Ambiguous, words)
+    })
+}
+
+fn request(ask: Ask<'_>) -> Result<Request<Body>, String> {
+    let mut builder = Request::builder().method(ask.method).uri(&ask.path).header(ACCEPT, JSON);
+    let body = match ask.body {
+        Some((value, kind)) => {
+            builder = builder.header(CONTENT_TYPE, kind);
+            Body::from(serde_json::to_vec(value).map_err(|error| error.to_string())?)
+        }
+        None => Body::empty(),
+    };
+    builder.body(body).map_err(|error| format!("{}: {error}", ask.path))
+}
+
+/// Whether the request has arrived is not known.
+fn no_answer(verb: &str, why: String) -> Refused {
+    let mut error =
+        Error::new(Class::Ambiguous, format!("the API server cannot be reached: {why}"));
+    error.fields.insert("operation".to_owned(), verb.to_owned());
+    Refused { error, status: None, reason: String::new() }
+}
+
+pub(super) fn refused(verb: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refused {
+    let said = serde_json::from_slice::<Status>(body).unwrap_or_else(|_| {
+        // A proxy's page, or fairness, which answers in plain text.
+        let text: String = String::from_utf8_lossy(body).chars().take(QUOTED).collect();
+        Status::failure(text.trim(), "")
+    });
+    let words = match said.message.as_str() {
+        "" => format!("the API server answered {status}"),
+        message => message.chars().take(QUOTED).collect(),
+    };
+    let class = class_of(status, &said);
+    let mut error = Error::new(class, words);
+    error.fields.insert("operation".to_owned(), verb.to_owned());
+    error.fields.insert("status".to_owned(), status.as_u16().to_string());
+    if !said.reason.is_empty() {
+        error.fields.insert("reason".to_owned(), said.reason.clone());
+    }
+    let named = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let named = named.or(said.details.map(|details| u64::from(details.retry_after_seconds)));
+    let named = named.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    error.retry_after = match class {
+        Class::Rate => Some(named.unwrap_or(USUAL_PAUSE).min(LONGEST_PAUSE)),
+        Class::Ambiguous => named.map(|pause| pause.min(LONGEST_PAUSE)),
+        Class::Capacity | Class::Quota | Class::Rejected | Class::Denied => None,
+    };
+    Refused { error, status: Some(status), reason: said.reason }
+}
+
+fn class_of(status: StatusCode, said: &Status) -> Class {
+    let message = said.message.as_str();
+    match status.as_u16() {
+        // A quota may count Jobs and Secrets, too.
+        403 if message.contains("exceeded quota") => Class::Quota,
+        // The cluster's own rules on what the job asked for, not on who we are.
+        400..=422
+            if message.contains("denied the request") || message.contains("denied request") =>
+        {
+            Class::Rejected
+        }
+        // The namespace, or the kind, is not there.
+        401 | 403 | 404 | 405 | 407 => Class::Denied,
+        429 => Class::Rate,
+        // Another call is at the same object, or it was half read.
+        408 | 409 | 425 => Class::Ambiguous,
+        400..=499 => Class::Rejected,
+        _ => Class::Ambiguous,
+    }
+}
+
+/// The whole chain of causes: the outermost says only that something failed.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !words.iter().any(|known: &String| known.contains(&said)) {
+            words.push(said);
+        }
+        next = cause.source();
+    }
+    words.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(status: u16, body: &str, header: Option<&str>, expected: (Class, Option<u64>)) {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let mut headers = HeaderMap::new();
+        if let Some(value) = header {
+            headers.insert(RETRY_AFTER, value.parse().expect("a value"));
+        }
+        let error = refused("create", status, &headers, body.as_bytes()).error;
+        let retry_after = error.retry_after.map(|pause| pause.as_secs());
+        assert_eq!((error.class, retry_after), expected, "{status} {body}: {error}");
+        assert!(!error.words.is_empty(), "{status} {body}");
+    }
+
+    fn status(reason: &str, message: &str) -> String {
+        format!(r#"{{"kind":"Status","reason":"{reason}","message":"{message}"}}"#)
+    }
+
+    #[test]
+    fn answers_are_classified_by_what_can_be_done() {
+        let quota = status(
+            "Forbidden",
+            "jobs.batch is forbidden: exceeded quota: q, requested: count/jobs.batch=1",
+        );
+        check(403, &quota, None, (Class::Quota, None));
+        let role = status("Forbidden", "jobs.batch is forbidden: User x cannot create resource");
+        check(403, &role, None, (Class::Denied, None));
+        check(401, &status("Unauthorized", "Unauthorized"), None, (Class::Denied, None));
+        let policy =
+            status("Invalid", "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no");
+        check(422, &policy, None, (Class::Rejected, None));
+        let hook = status("Forbidden", "admission webhook 'x' denied the request: no");
+        check(403, &hook, None, (Class::Rejected, None));
+        check(404, &status("NotFound", "namespaces 'ci' not found"), None, (Class::Denied, None));
+        check(422, &status("Invalid", "Job is invalid"), None, (Class::Rejected, None));
+        check(400, &status("BadRequest", "unknown field"), None, (Class::Rejected, None));
+        check(409, &status("Conflict", "try again"), None, (Class::Ambiguous, None));
+        check(
+            500,
+            &status("InternalError", "failed calling webhook"),
+            None,
+            (Class::Ambiguous, None),
+        );
+        check(503, "", None, (Class::Ambiguous, None));
+        check(504, &status("Timeout", "etcd"), Some("2"), (Class::Ambiguous, Some(2)));
+    }
+
+    #[test]
+    fn a_server_that_has_enough_says_for_how_long() {
+        check(429, "Too many requests, please try again later.", Some("3"), (Class::Rate, Some(3)));
+        check(429, "Too many requests", None, (Class::Rate, Some(1)));
+        check(429, "", Some("100000"), (Class::Rate, Some(60)));
+        let details =
+            r#"{"message":"x","reason":"TooManyRequests","details":{"retryAfterSeconds":7}}"#;
+        check(429, details, None, (Class::Rate, Some(7)));
+    }
+}

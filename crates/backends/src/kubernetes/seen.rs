@@ -1,0 +1,279 @@
+//! What the API server shows of our objects, as little of it as we need: thousands are kept. What
+//! it means is read elsewhere.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::stamp;
+use super::template::JOB_CONTAINER;
+use crate::contract::Labels;
+
+/// The label by which the Job controller ties a pod to its Job.
+const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
+
+/// The part of an object that all have.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(from = "RawMeta")]
+pub struct Meta {
+    pub name: String,
+    pub uid: String,
+    /// Grows with each change, over all objects of a kind. 0: it cannot be read as a number.
+    pub version: u64,
+    pub created_at: Timestamp,
+    /// When it is to be gone, its grace included.
+    pub deleted_at: Option<Timestamp>,
+    /// What it bears; an error names what cannot be read.
+    pub labels: Result<Labels, String>,
+    pub deadline_s: Option<i64>,
+    pub secret: Option<String>,
+    /// Of a pod: its Job.
+    pub job: Option<String>,
+    /// Where a queueing system lets Jobs in.
+    pub kueue_queue: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMeta {
+    name: String,
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    resource_version: String,
+    creation_timestamp: Option<Timestamp>,
+    deletion_timestamp: Option<Timestamp>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+impl From<RawMeta> for Meta {
+    fn from(mut raw: RawMeta) -> Self {
+        let labels = stamp::read(&raw.labels, &raw.annotations);
+        let deadline = raw.annotations.get(stamp::DEADLINE);
+        Self {
+            name: raw.name,
+            uid: raw.uid,
+            version: raw.resource_version.parse().unwrap_or_default(),
+            created_at: raw.creation_timestamp.unwrap_or(Timestamp::UNIX_EPOCH),
+            deleted_at: raw.deletion_timestamp,
+            labels,
+            deadline_s: deadline.and_then(|seconds| seconds.parse().ok()),
+            secret: raw.annotations.remove(stamp::SECRET),
+            job: raw.labels.remove(JOB_NAME),
+            kueue_queue: raw.labels.remove(KUEUE_QUEUE),
+        }
+    }
+}
+
+/// One entry of an object's `status.conditions`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: String,
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub message: Option<String>,
+    pub last_transition_time: Option<Timestamp>,
+}
+
+impl Condition {
+    fn holds(&self) -> bool {
+        self.status == "True"
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Job {
+    pub metadata: Meta,
+    #[serde(default)]
+    pub spec: JobSpec,
+    #[serde(default)]
+    pub status: JobStatus,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobSpec {
+    pub active_deadline_seconds: Option<i64>,
+    pub suspend: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobStatus {
+    pub conditions: Vec<Condition>,
+    pub start_time: Option<Timestamp>,
+}
+
+impl Job {
+    /// The condition that says that it is over, or as good as over.
+    #[must_use]
+    pub fn finish(&self) -> Option<&Condition> {
+        let of = |kinds: &[&str]| {
+            let mut all = self.status.conditions.iter();
+            all.find(|one| one.holds() && kinds.contains(&one.kind.as_str()))
+        };
+        of(&["Failed", "Complete"]).or_else(|| of(&["FailureTarget", "SuccessCriteriaMet"]))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(from = "RawPod")]
+pub struct Pod {
+    pub metadata: Meta,
+    pub node: Option<String>,
+    /// Pending, Running, Succeeded, Failed, Unknown.
+    pub phase: String,
+    /// Why the pod as a whole is in its phase: `Evicted`.
+    pub reason: Option<String>,
+    pub message: Option<String>,
+    pub started_at: Option<Timestamp>,
+    pub conditions: Vec<Condition>,
+    /// The container that runs the guest.
+    pub main: Option<Container>,
+    /// Those that come before it and have not done their work.
+    pub before: Vec<Container>,
+}
+
+#[derive(Deserialize)]
+struct RawPod {
+    metadata: Meta,
+    #[serde(default)]
+    spec: RawPodSpec,
+    #[serde(default)]
+    status: RawPodStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawPodSpec {
+    node_name: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawPodStatus {
+    phase: String,
+    reason: Option<String>,
+    message: Option<String>,
+    start_time: Option<Timestamp>,
+    conditions: Vec<Condition>,
+    container_statuses: Vec<Container>,
+    init_container_statuses: Vec<Container>,
+}
+
+impl From<RawPod> for Pod {
+    fn from(raw: RawPod) -> Self {
+        let status = raw.status;
+        let mut before = status.init_container_statuses;
+        before.retain(|one| one.state.terminated.as_ref().is_none_or(|end| end.exit_code != 0));
+        let mut conditions = status.conditions;
+        // The rest says nothing that the containers do not.
+        conditions.retain(|one| {
+            matches!(one.kind.as_str(), "PodScheduled" | "DisruptionTarget" | "Ready")
+        });
+        Self {
+            metadata: raw.metadata,
+            node: raw.spec.node_name,
+            phase: status.phase,
+            reason: status.reason,
+            message: status.message,
+            started_at: status.start_time,
+            conditions,
+            main: status.container_statuses.into_iter().find(|one| one.name == JOB_CONTAINER),
+            before,
+        }
+    }
+}
+
+impl Pod {
+    /// The condition of this kind, whether it holds or not.
+    pub(super) fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|one| one.kind == kind)
+    }
+
+    /// The condition of this kind, if it holds.
+    pub(super) fn holds(&self, kind: &str) -> Option<&Condition> {
+        self.condition(kind).filter(|one| one.holds())
+    }
+
+    /// Whether none of its containers will run any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase.as_str(), "Succeeded" | "Failed")
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Container {
+    pub name: String,
+    #[serde(default)]
+    pub image: String,
+    #[serde(default)]
+    pub state: State,
+    /// Its startup probe has succeeded.
+    #[serde(default)]
+    pub started: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct State {
+    pub waiting: Option<Waiting>,
+    pub running: Option<Running>,
+    pub terminated: Option<Terminated>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Waiting {
+    pub reason: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Running {
+    pub started_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Terminated {
+    pub exit_code: i32,
+    #[serde(default)]
+    pub reason: String,
+    #[serde(default)]
+    pub message: String,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// An event of the kinds that say what no object does.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    pub metadata: Meta,
+    pub involved_object: Involved,
+    #[serde(default)]
+    pub reason: String,
+    #[serde(default)]
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Involved {
+    #[serde(default)]
+    pub kind: String,
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub uid: String,
+}

@@ -1,0 +1,9 @@
+//! The `kubernetes` backend: what it sends, what it makes of what it sees, and how it fares against
+//! a real API server.
+
+mod ground;
+mod reading;
+mod real;
+mod reasons;
+mod rights;
+mod translation;

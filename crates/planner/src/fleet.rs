@@ -98,28 +98,35 @@ impl Round<'_> {
         Step::Dispatch { id: self.round, agents, again: false }
     }
 
-    /// The last request is not to be seen yet: it is waited for, or sent again as it was.
+    /// What becomes of the last request cannot be told yet: it is waited for, or sent again as it was.
     fn unseen(&self, asked: &Asked, supply: &Supply) -> Step {
         let id = asked.id;
-        match &asked.state {
-            State::UnderWay => Step::Hold(Hold::Asking { id }),
-            State::Made { at } => {
+        let doubted_until = asked.doubted_until(self.listing);
+        match (&asked.state, doubted_until) {
+            (State::UnderWay, _) => Step::Hold(Hold::Asking { id }),
+            (State::Refused { until, words }, doubted) => {
+                let until = doubted.map_or(*until, |doubted| doubted.max(*until));
+                Step::Hold(Hold::Refused { words: words.clone(), until })
+            }
+            (State::Made { .. }, Some(until)) => {
+                let words = "an earlier try of the same may still arrive".into();
+                Step::Hold(Hold::Unanswered { id, until, words })
+            }
+            (State::Made { at }, None) => {
                 let until = at.plus(self.policy.at_most);
                 Step::Hold(Hold::Cooldown { id, arrived: 0, of: asked.agents, until, words: None })
             }
-            State::Refused { until, words } => {
-                Step::Hold(Hold::Refused { words: words.clone(), until: *until })
-            }
-            State::Unanswered { at, words } => {
+            (State::Unanswered { at, words }, doubted) => {
                 // The same name means the same number, so it is sent again only while that many
                 // are missing; else what arrived late would be more than anybody needs.
                 let needed = supply.missing(self.counts, self.policy) >= asked.agents;
                 let room = self.policy.max.saturating_sub(supply.holding) >= asked.agents;
+                let again = needed && room && !self.listing.has(id);
                 let next = at.plus(TRY_AGAIN);
-                if needed && room && self.now >= next {
+                if again && self.now >= next {
                     return Step::Dispatch { id, agents: asked.agents, again: true };
                 }
-                let until = if needed && room { next } else { at.plus(ARRIVAL) };
+                let until = if again { next } else { doubted.unwrap_or(next) };
                 Step::Hold(Hold::Unanswered { id, until, words: words.clone() })
             }
         }

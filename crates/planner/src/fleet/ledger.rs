@@ -52,6 +52,15 @@ pub enum State {
     },
 }
 
+impl Asked {
+    /// A try that got no answer may arrive until then, even where a later one has, and what that
+    /// made has ended and is gone.
+    pub(super) fn doubted_until(&self, listing: &Listing) -> Option<Timestamp> {
+        let until = self.unanswered_at?.plus(ARRIVAL);
+        (listing.began_at < until).then_some(until)
+    }
+}
+
 /// What one listing showed of each dispatch: (wanted, ended).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Past {
@@ -150,17 +159,15 @@ impl Ledger {
         };
     }
 
-    /// The last request, where the listing cannot tell yet what became of it.
+    /// The last request, where the listing cannot tell yet what becomes of it.
     pub(super) fn unseen(&self, listing: &Listing) -> Option<&Asked> {
-        let asked = self.asked.as_ref().filter(|asked| !listing.has(asked.id))?;
+        let asked = self.asked.as_ref()?;
         let open = match &asked.state {
             State::UnderWay => true,
-            State::Made { at } => listing.began_at < *at,
-            State::Unanswered { .. } | State::Refused { .. } => {
-                asked.unanswered_at.is_some_and(|at| listing.began_at < at.plus(ARRIVAL))
-            }
+            State::Made { at } => !listing.has(asked.id) && listing.began_at < *at,
+            State::Unanswered { .. } | State::Refused { .. } => false,
         };
-        open.then_some(asked)
+        (open || asked.doubted_until(listing).is_some()).then_some(asked)
     }
 
     pub(super) fn refused_until(&self, now: Timestamp) -> Option<(Timestamp, Arc<str>)> {

@@ -104,6 +104,11 @@ impl Cluster {
         others.map(|(_, job)| job.holding() - job.count(State::Leaving)).sum()
     }
 
+    /// Pods that are ready, and whose status does not say so.
+    pub(super) fn not_told_yet(&self, id: DispatchId) -> u32 {
+        self.jobs.get(&id).map_or(0, |job| job.truth().online.saturating_sub(job.status.online))
+    }
+
     pub(super) fn next_stay(&mut self, (id, index): PodId) -> u64 {
         let pod = self.pod((id, index)).expect("an agent has a pod");
         pod.stay += 1;

@@ -63,21 +63,24 @@ impl Sim<'_> {
     /// When the core decides on a dispatch: was it needed when the jobs were counted?
     pub(super) fn check_needed(&mut self, id: DispatchId, agents: u32, numbers: Option<&Numbers>) {
         // Whose agents the others are nobody tells, so a few too many may be made beside them.
-        if self.scene.faults.contains(&Kind::OtherAgents) {
+        // What is there already is not made again by its name.
+        let there = self.cluster.jobs.contains_key(&id);
+        if there || self.scene.faults.contains(&Kind::OtherAgents) {
             return;
         }
         let Some(numbers) = numbers else {
             return self.breaks(Promise::Buffer, &format!("{id} knows no counts"));
         };
-        // A request that is sent again may have arrived at the first time, and is no other's.
-        let mut given_up = self.given_up();
-        given_up.insert(id);
+        let given_up = self.given_up();
         let unregistered =
             numbers.unregistered.iter().filter(|(id, _)| !given_up.contains(id)).count();
         let since = self.cluster.jobs.iter();
         let since = since.filter(|(id, job)| job.arrived_at > numbers.at && !given_up.contains(id));
         let since: u32 = since.map(|(_, job)| job.wanted()).sum();
+        // What is given up and comes after all is not known for a moment.
+        let late: u32 = given_up.iter().map(|id| self.cluster.not_told_yet(*id)).sum();
         let free = numbers.agents.idle + u32::try_from(unregistered).expect("few") + since;
+        let free = free.saturating_sub(late);
         let short = numbers.scheduled.saturating_sub(free);
         let wanted = if short == 0 { 0 } else { short + self.policy.buffer };
         let kept = self.policy.min.saturating_sub(self.cluster.open_but(&given_up));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use planner::Timestamp;
-use planner::fleet::{DispatchId, Ledger, Plan, Policy, Seen};
+use planner::fleet::{ARRIVAL, DispatchId, Ledger, Plan, Policy, Seen};
 
 use super::cluster::{Cluster, PodId};
 use super::promises::{Broken, Promise};
@@ -217,10 +217,25 @@ impl Sim<'_> {
             return;
         }
         let back = if self.strikes(Kind::ClockSetBack, 700) { HOUR } else { 0 };
+        self.nobody_waits();
         let number = self.process.number + 1;
         let pause = self.dice.between(100, 12_000);
         self.process = Process::new(number, self.now + pause, self.process.clock_behind + back);
         self.after(pause, Happening::Shell(number, Call::Round));
+    }
+
+    /// What a process that is no more has sent arrives soon, or never.
+    fn nobody_waits(&mut self) {
+        let soon = self.now + u64::try_from(ARRIVAL.as_millis()).expect("seconds") - 100;
+        let late = |(key, happening): (&(u64, u64), &Happening)| {
+            (key.0 > soon && matches!(happening, Happening::Create { .. })).then_some(*key)
+        };
+        let keys: Vec<(u64, u64)> = self.coming.iter().filter_map(late).collect();
+        for key in keys {
+            if let Some(create) = self.coming.remove(&key) {
+                self.coming.insert((soon, key.1), create);
+            }
+        }
     }
 
     fn calm_down(&mut self) {

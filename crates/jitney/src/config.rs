@@ -16,7 +16,7 @@ mod reload;
 pub mod reports;
 pub mod server;
 mod settings;
-mod tree;
+pub(crate) mod tree;
 mod unbuilt;
 mod values;
 mod words;

@@ -15,6 +15,7 @@ pub mod init;
 mod input;
 pub mod journal;
 pub mod log;
+mod route;
 pub mod run;
 pub mod service;
 pub mod settings;

@@ -3,6 +3,7 @@
 mod chaos;
 mod cli;
 mod cli_docs;
+mod cli_route;
 mod cli_running;
 mod cli_support;
 mod config;

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 pub mod event_log;
 mod executor;
+pub mod fleet;
 pub mod host;
 pub mod init;
 mod input;

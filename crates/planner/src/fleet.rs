@@ -48,6 +48,7 @@ pub fn decide(
         wake_at: None,
     };
     plan.step = match (listing, counts) {
+        _ if seen.draining => Step::Hold(Hold::Draining),
         (Err(words), _) => Step::Hold(Hold::ClusterUnknown { words }),
         (_, Err(words)) => Step::Hold(Hold::CountsUnknown { words }),
         (Ok(listing), Ok(counts)) => Round { ledger, policy, listing, counts, round, now }.step(),

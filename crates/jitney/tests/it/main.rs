@@ -17,6 +17,7 @@ mod event_log;
 mod rules;
 mod rules_links;
 mod shell_crash;
+mod shell_fleet;
 mod shell_jobs;
 mod shell_journal;
 mod shell_lost;

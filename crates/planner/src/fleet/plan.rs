@@ -31,6 +31,7 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
     NothingQueued,
+    Draining,
     /// The agents that are idle, or on their way, are enough for what is queued.
     Enough {
         scheduled: u32,
@@ -126,6 +127,7 @@ impl Hold {
             | Self::Refused { until, .. }
             | Self::Starting { until } => Some(*until),
             Self::NothingQueued
+            | Self::Draining
             | Self::Enough { .. }
             | Self::AtMax { .. }
             | Self::Asking { .. }

@@ -197,4 +197,6 @@ impl<T> Look<T> {
 pub struct Seen {
     pub listing: Look<Listing>,
     pub counts: Look<Counts>,
+    /// An operator wants nothing new.
+    pub draining: bool,
 }

@@ -13,6 +13,7 @@ impl Hold {
     pub const fn key(&self) -> &'static str {
         match self {
             Self::NothingQueued => "nothing_queued",
+            Self::Draining => "draining",
             Self::Enough { .. } => "enough",
             Self::Cooldown { .. } => "cooldown",
             Self::AtMax { .. } => "at_max",
@@ -26,8 +27,9 @@ impl Hold {
     }
 
     /// All keys, for metrics that show the others as 0.
-    pub const KEYS: [&'static str; 10] = [
+    pub const KEYS: [&'static str; 11] = [
         "nothing_queued",
+        "draining",
         "enough",
         "cooldown",
         "at_max",
@@ -49,6 +51,7 @@ impl Hold {
         let left = |until: &Timestamp| spell_duration(seconds(until.since(now)));
         match self {
             Self::NothingQueued => "no jobs are queued".into(),
+            Self::Draining => "Jitney is being drained, and dispatches nothing".into(),
             Self::Enough { scheduled, idle, coming: 0 } => format!(
                 "{scheduled} jobs are queued and {idle} agents idle; where it stays so, the jobs \
                  ask for tags that the agents do not carry, or wait for a concurrency group"

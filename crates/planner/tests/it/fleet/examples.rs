@@ -244,6 +244,13 @@ fn a_process_that_has_just_started_looks_first() {
 }
 
 #[test]
+fn nothing_is_dispatched_while_jitney_is_drained() {
+    let mut drained = fleet().queued(5).policy(|p| p.min = 2);
+    drained.seen.draining = true;
+    drained.check("Jitney is being drained, and dispatches nothing");
+}
+
+#[test]
 fn what_ended_after_buildkite_counted_is_not_missed() {
     // Three agents took three jobs after the counts, and left before the listing.
     let mut case = fleet().queued(3).dispatched(3, 60, |d| d.online = 3);

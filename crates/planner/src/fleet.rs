@@ -94,7 +94,7 @@ impl Round<'_> {
         let agents = wanted.min(self.policy.max.saturating_sub(supply.holding));
         if agents == 0 {
             let (max, holding) = (self.policy.max, supply.holding);
-            return Step::Hold(Hold::AtMax { max, holding, wanted });
+            return Step::Hold(Hold::AtMax { max, holding, wanted, idle: supply.idle });
         }
         Step::Dispatch { id: self.round, agents, again: false }
     }

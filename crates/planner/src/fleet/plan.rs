@@ -50,6 +50,7 @@ pub enum Hold {
         max: u32,
         holding: u32,
         wanted: u32,
+        idle: u32,
     },
     Asking {
         id: DispatchId,

@@ -8,7 +8,7 @@ use crate::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Supply {
     /// Agents without a job, whoever's they are.
-    idle: u32,
+    pub(super) idle: u32,
     /// Agents of ours that had not registered when Buildkite counted.
     coming: u32,
     /// Pods that have an agent, or will have one.

@@ -7,6 +7,9 @@ use crate::words::crop;
 
 /// A sentence in a log or a table; what the cluster adds may be long.
 const LINE: usize = 500;
+/// Why agents and jobs may be there and do not meet.
+const NO_MATCH: &str = "the jobs ask for tags that the agents do not carry, or wait for a \
+                        concurrency group";
 
 impl Hold {
     #[must_use]
@@ -53,8 +56,7 @@ impl Hold {
             Self::NothingQueued => "no jobs are queued".into(),
             Self::Draining => "Jitney is being drained, and dispatches nothing".into(),
             Self::Enough { scheduled, idle, coming: 0 } => format!(
-                "{scheduled} jobs are queued and {idle} agents idle; where it stays so, the jobs \
-                 ask for tags that the agents do not carry, or wait for a concurrency group"
+                "{scheduled} jobs are queued and {idle} agents idle; where it stays so, {NO_MATCH}"
             ),
             Self::Enough { scheduled, idle, coming } => {
                 format!("{scheduled} jobs are queued, {idle} agents idle and {coming} on their way")
@@ -65,9 +67,17 @@ impl Hold {
                 left(until),
                 because(words.as_deref())
             ),
-            Self::AtMax { max, holding, wanted } => format!(
-                "{wanted} agents are missing, and there are {holding} pods of at most {max}"
-            ),
+            Self::AtMax { max, holding, wanted, idle } => {
+                // Agents without a job beside jobs that wait are another trouble than max.
+                let idle = match idle {
+                    0 => String::new(),
+                    _ => format!("; {idle} agents are idle, and where it stays so, {NO_MATCH}"),
+                };
+                format!(
+                    "{wanted} agents are missing, and there are {holding} pods of at most \
+                     {max}{idle}"
+                )
+            }
             Self::Asking { id } => format!("dispatch {id} is asked for; no answer yet"),
             Self::Unanswered { id, until, words } => format!(
                 "whether dispatch {id} was made is not known; looked at again in {}: {words}",

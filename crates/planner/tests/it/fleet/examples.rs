@@ -199,6 +199,16 @@ fn agents_that_die_as_they_start_are_told_of_at_once_and_do_not_call_for_more() 
 }
 
 #[test]
+fn idle_agents_below_a_full_max_are_told_of() {
+    let idle = |d: &mut Dispatch| d.online = 10;
+    fleet().queued(60).policy(|p| p.max = 10).dispatched(10, 100, idle).agents(10, 0).check(
+        "50 agents are missing, and there are 10 pods of at most 10; 10 agents are idle, and where \
+         it stays so, the jobs ask for tags that the agents do not carry, or wait for a concurrency \
+         group",
+    );
+}
+
+#[test]
 fn pods_on_a_lost_node_are_replaced_and_take_their_place_below_max() {
     let lost = |d: &mut Dispatch| (d.online, d.failed, d.leaving) = (6, 4, 4);
     let one = || fleet().queued(4).dispatched(10, 100, lost).agents(0, 6);

@@ -4,6 +4,7 @@
 
 pub mod conformance;
 mod contract;
+pub mod fleet;
 pub mod http;
 pub mod kubernetes;
 pub mod process;

@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub buildkite_failing_since: Option<Timestamp>,
     pub queues: Vec<Queue>,
     pub backends: Vec<Backend>,
+    #[serde(default)]
+    pub fleets: Vec<Fleet>,
     /// In our hands, oldest first.
     pub jobs: Vec<Job>,
     /// Waiting in a queue and not in our hands; at most `HELD_MOST`, foreign ones last.
@@ -63,6 +65,53 @@ pub struct Backend {
     pub machines_most: Option<u32>,
     pub cpu_millis_most: Option<u32>,
     pub memory_bytes_most: Option<u64>,
+}
+
+/// A fleet of interchangeable agents. What is not known is not there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fleet {
+    pub name: String,
+    pub queue: String,
+    pub backend: String,
+    /// Of the last round.
+    pub dispatch_id: String,
+    pub listed_at: Option<Timestamp>,
+    pub counted_at: Option<Timestamp>,
+    /// Since when Buildkite does not tell the queue's counts.
+    pub buildkite_failing_since: Option<Timestamp>,
+    pub queued: Option<u32>,
+    pub running: Option<u32>,
+    pub waiting: Option<u32>,
+    /// All agents of the queue, whoever's they are.
+    pub agents_total: Option<u32>,
+    pub agents_free: Option<u32>,
+    pub agents_most: u32,
+    pub pods_online: Option<u32>,
+    pub pods_pending: Option<u32>,
+    pub seconds_waiting_for_dispatch: f64,
+    /// Why the last round dispatched nothing, as metrics name it.
+    pub hold: Option<String>,
+    /// What the last round came to, in a sentence.
+    pub text: String,
+    pub dispatches: Vec<FleetDispatch>,
+    pub alarms: Vec<Alarm>,
+    /// Since the start of the process.
+    pub rounds: u64,
+    pub dispatched: u64,
+    pub agents_dispatched: u64,
+}
+
+/// A dispatch that the cluster still has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FleetDispatch {
+    pub id: String,
+    pub made_at: Timestamp,
+    pub agents: u32,
+    pub online: u32,
+    pub done: u32,
+    pub failed: u32,
+    /// Why its pods do not come.
+    pub trouble: Option<String>,
 }
 
 /// `GET /api/jobs/:id`, for a job in our hands.

@@ -20,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, process_now};
 use crate::config::backends::Kind;
+use crate::config::backends::kubernetes::TemplateFrom;
 use crate::config::server::{JobTokens, TokenSource};
 use crate::config::{self, Config, Environment, NoStateDir, Unbuilt, state_dir};
+use crate::fleet;
 use crate::host::Host;
 use crate::journal;
 use crate::settings::{self, Options, Poll, Settings, Web};
@@ -129,6 +131,10 @@ pub async fn assemble(config: &Config, place: &Place, reins: Reins) -> Result<Op
     let rest = rest(config, &environment)?;
     let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
     for (name, backend) in &config.backends {
+        // Where no queue makes machines there are none to look for.
+        if config.is_for_fleets(name) {
+            continue;
+        }
         backends.insert(name.clone(), make(config, name, &backend.kind, place).await?);
     }
     let address = config.server.listen;
@@ -139,6 +145,7 @@ pub async fn assemble(config: &Config, place: &Place, reins: Reins) -> Result<Op
         client,
         rest,
         backends,
+        fleets: fleets(config),
         journal: journal::Options::new(journal_path(config, place)?, config.store.keep),
         event_log: None,
         listener,
@@ -279,6 +286,44 @@ pub(crate) fn agent_remedy(name: &BackendName) -> String {
     format!(
         "install buildkite-agent {OLDEST} or newer, or say where it is with backends.{name}.process.agent"
     )
+}
+
+/// What each fleet is made with.
+#[must_use]
+pub fn fleets(config: &Config) -> Vec<fleet::Options> {
+    let options = |(name, wanted): (&String, &config::fleets::Fleet)| {
+        let backend = config.backends.get(&BackendName::new(&wanted.backend))?;
+        let Kind::Kubernetes(kubernetes) = &backend.kind else { return None };
+        let from = match wanted.template_from.clone()? {
+            TemplateFrom::Job(job) => backends::fleet::From::Job(job),
+            TemplateFrom::PodTemplate(template) => backends::fleet::From::PodTemplate(template),
+        };
+        Some(fleet::Options {
+            name: name.clone(),
+            mark: config.name.clone(),
+            queue: wanted.queue.clone(),
+            backend: wanted.backend.clone(),
+            access: backends::fleet::Access {
+                kubeconfig: kubernetes.kubeconfig.clone(),
+                context: kubernetes.context.clone(),
+                namespace: kubernetes.namespace.clone(),
+            },
+            from,
+            tags: wanted.tags.clone(),
+            policy: planner::fleet::Policy {
+                min: wanted.agents.min,
+                max: wanted.agents.max,
+                buffer: wanted.agents.buffer,
+                ready_permille: wanted.cooldown.ready_permille,
+                at_most: wanted.cooldown.at_most,
+            },
+            poll: wanted.poll,
+            idle_timeout: wanted.idle_timeout,
+            active_deadline: wanted.active_deadline,
+            ttl: wanted.ttl,
+        })
+    };
+    config.fleets.iter().filter_map(options).collect()
 }
 
 /// What an http backend is made with.

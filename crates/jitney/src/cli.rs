@@ -12,6 +12,7 @@ mod first;
 mod interrupt;
 mod plan;
 mod replay;
+mod route;
 mod sandbox;
 mod screen;
 mod serve;
@@ -70,6 +71,7 @@ pub fn run(args: Vec<OsString>, environment: &Environment) -> ExitCode {
         Command::Drain(asked) => drain::drain(&asked, &context),
         Command::CheckConfig(asked) => check::check(&asked, &context),
         Command::Plan(asked) => plan::plan(&asked, &context),
+        Command::Route(asked) => route::route(&asked, &context),
         Command::Replay(asked) => replay::replay(&asked, &context),
         Command::Sandbox(asked) => sandbox::sandbox(asked, &context),
         Command::Completions { shell } => Ok(completions(shell)),

@@ -16,7 +16,7 @@ mod reload;
 pub mod reports;
 pub mod server;
 mod settings;
-mod tree;
+pub(crate) mod tree;
 mod unbuilt;
 mod values;
 mod words;
@@ -134,10 +134,10 @@ impl Config {
         let queues = root.each("queues", |name, section| {
             (queue_key(name, section), Queue::read(section, &names))
         });
-        if root.is_empty("queues") {
+        if root.is_empty("queues") && root.is_empty("fleets") {
             root.missing(
                 "queues",
-                "one queue is needed: queues: { default: { backends: [here] } }",
+                "one queue is needed: queues: { default: { backends: [here] } }, or a fleet",
             );
         }
         if root.is_empty("backends") {
@@ -153,7 +153,7 @@ impl Config {
             classes: root.each("classes", |_, section| read_class(section)),
             policies: root.items("policies", |section| PolicyRule::read(section, &names)),
             limits: root.within("limits", Limits::read),
-            fleets: root.each("fleets", |_, section| Fleet::read(section, &kinds)),
+            fleets: root.each("fleets", |name, section| Fleet::read(name, section, &kinds)),
             mirrors: root.each("mirrors", |_, section| Mirror::read(section, &kinds)),
             prices: root.within("prices", Prices::read),
             meter: root.within("meter", Meter::read),

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::clock::Clock;
 use crate::event_log::{self, EventLog};
 use crate::executor::{Executor, Stamp};
+use crate::fleet::Fleet;
 use crate::input::{Input, Sender};
 use crate::journal::{self, Journal, Opened};
 use crate::settings::{Options, Settings};
@@ -148,7 +149,7 @@ fn start(
     inbox: &Sender,
     tasks: &mut JoinSet<()>,
 ) -> (State, mpsc::Receiver<Settings>) {
-    let Options { settings, client, rest, backends, listener, clock, .. } = options;
+    let Options { settings, client, rest, backends, fleets, listener, clock, .. } = options;
     let mark = Arc::clone(&settings.policy.name);
     let instance: Arc<str> = opened.instance.as_str().into();
     let stamp = Stamp {
@@ -157,7 +158,7 @@ fn start(
         endpoint: settings.endpoint.as_str().into(),
     };
     let registrar = Registrar {
-        client,
+        client: client.clone(),
         name: mark.to_string(),
         instance: instance.to_string(),
         job_tokens: settings.job_tokens,
@@ -165,7 +166,9 @@ fn start(
         loop_inbox: inbox.clone(),
     };
     let queues: Vec<QueueKey> = settings.policy.queues.keys().cloned().collect();
-    let wakes = web::Wakes::new(&queues);
+    let served = fleets.iter().map(|fleet| QueueKey::new(&fleet.queue));
+    let served: Vec<QueueKey> = served.filter(|served| !queues.contains(served)).collect();
+    let wakes = web::Wakes::new(&[queues.as_slice(), served.as_slice()].concat());
     let (settings, seen_settings) = watch::channel(Arc::new(settings));
     let executor = Executor::new(clock, inbox.clone(), stamp, rest);
     let mut state = State::new(clock, settings, opened, executor);
@@ -191,7 +194,18 @@ fn start(
             }
         })
         .collect();
-    tasks.spawn(queues_for_ever(registrar, sources));
+    for options in fleets {
+        // Of a queue that has a stack of ours as well, that one's source is woken.
+        let own = served.iter().find(|served| served.as_str() == options.queue);
+        let wake = own.and_then(|queue| wakes.of(queue)).unwrap_or_default();
+        let draining = state.draining.subscribe();
+        let (fleet, status) = Fleet::new(options, client.clone(), clock, draining, wake);
+        state.fleets.push(status);
+        tasks.spawn(fleet.run());
+    }
+    if !sources.is_empty() {
+        tasks.spawn(queues_for_ever(registrar, sources));
+    }
     let web = web::Web { inbox: inbox.clone(), settings: seen_settings, wakes, clock };
     tasks.spawn(web::serve(listener, web));
     (state, options.reloads)

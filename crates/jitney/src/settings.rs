@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::{event_log, journal};
+use crate::{event_log, fleet, journal};
 
 /// The operator's wishes; may be replaced while running, where that makes sense.
 #[derive(Clone, Debug)]
@@ -68,6 +68,7 @@ pub struct Options {
     /// With a token for it.
     pub rest: Option<buildkite::RestClient>,
     pub backends: BTreeMap<BackendName, Arc<dyn Backend>>,
+    pub fleets: Vec<fleet::Options>,
     pub journal: journal::Options,
     /// What rounds see and decide is written down, where somebody asked for it.
     pub event_log: Option<event_log::Options>,

@@ -6,6 +6,7 @@ mod assess;
 mod decide;
 mod event;
 mod event_log;
+pub mod fleet;
 mod ids;
 mod job;
 mod ledger;

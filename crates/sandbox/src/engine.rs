@@ -12,6 +12,7 @@ mod insert;
 mod job;
 mod lines;
 mod log;
+mod offers;
 mod organization;
 mod people;
 mod quirks;

@@ -73,6 +73,8 @@ fn job_routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/v3/jobs/{id}", get(jobs::state))
         .route("/v3/jobs/{id}/acquire", put(jobs::acquire))
+        // An agent that was offered a job takes it so.
+        .route("/v3/jobs/{id}/accept", put(jobs::acquire))
         .route("/v3/jobs/{id}/start", put(jobs::start))
         .route("/v3/jobs/{id}/chunks", post(jobs::chunk))
         .route("/v3/jobs/{id}/finish", put(jobs::finish))

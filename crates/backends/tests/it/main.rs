@@ -2,6 +2,7 @@
 
 mod api;
 mod bad_luck;
+mod fleet;
 mod http;
 mod kubernetes;
 mod place;

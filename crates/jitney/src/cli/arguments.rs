@@ -9,6 +9,7 @@ use clap_complete::Shell;
 
 use super::answer::EXIT_CODES;
 use crate::init::InitArgs;
+use crate::route::share::Destination;
 
 /// One agent, on one machine, for every Buildkite job, just in time.
 #[derive(Debug, Parser)]
@@ -42,6 +43,8 @@ pub(super) enum Command {
     CheckConfig(CheckConfig),
     /// Show what would be made where for some tags, or for each step of a pipeline
     Plan(Plan),
+    /// Move a share of builds to another queue, in the text of a pipeline
+    Route(Route),
     /// Take the decisions of an event log again, and say whether they are the same
     Replay(Replay),
     /// Serve a Buildkite of our own, for rehearsals: real agents run jobs against it
@@ -156,6 +159,24 @@ pub(super) struct Plan {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Which builds move is told by BUILDKITE_BUILD_ID, so that all jobs of a build agree; a larger share
+moves more builds and none back. JITNEY_ROUTE=off keeps a build where it is, JITNEY_ROUTE=QUEUE
+moves it.
+
+Examples:
+  jitney route --to stateless=50% < .buildkite/pipeline.yml | buildkite-agent pipeline upload
+  ./generate | jitney route --from default --to stateless=5% | buildkite-agent pipeline upload")]
+pub(super) struct Route {
+    /// The other queue, and how many of the builds move to it: stateless=50%
+    #[arg(long, value_name = "QUEUE=SHARE")]
+    pub(super) to: Destination,
+    /// Only steps of this queue move; may be repeated. Needed where the steps are in several queues
+    #[arg(long, value_name = "QUEUE")]
+    pub(super) from: Vec<String>,
 }
 
 #[derive(Args, Debug)]

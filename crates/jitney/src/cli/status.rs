@@ -30,9 +30,17 @@ pub(super) fn status(asked: &Status, context: &Context<'_>) -> Result<Answer, Fa
 fn text(snapshot: &Snapshot, config: &Config, screen: Screen) -> String {
     let mut text = head(snapshot, config, screen);
     text.push('\n');
-    text.push_str(&queues(snapshot, screen));
-    text.push('\n');
-    text.push_str(&backends(snapshot, screen));
+    if !snapshot.queues.is_empty() {
+        text.push_str(&queues(snapshot, screen));
+        text.push('\n');
+    }
+    if !snapshot.backends.is_empty() {
+        text.push_str(&backends(snapshot, screen));
+    }
+    text.push_str(&fleets(snapshot, screen));
+    if snapshot.queues.is_empty() {
+        return text;
+    }
     text.push_str(&waits(snapshot, screen));
     text.push_str(&jobs(snapshot, screen));
     text
@@ -119,6 +127,45 @@ fn backends(snapshot: &Snapshot, screen: Screen) -> String {
         ]
     });
     screen.table(["backend", "machines", "vCPU", "memory", "state"], rows)
+}
+
+/// What each fleet has, and why it does not dispatch.
+fn fleets(snapshot: &Snapshot, screen: Screen) -> String {
+    if snapshot.fleets.is_empty() {
+        return String::new();
+    }
+    let number = |number: Option<u32>| number.map_or("?".to_owned(), |number| number.to_string());
+    let rows = snapshot.fleets.iter().map(|fleet| {
+        let pods = fleet.pods_online.zip(fleet.pods_pending);
+        let pods = pods.map(|(online, pending)| online.saturating_add(pending));
+        [
+            fleet.name.clone(),
+            fleet.queue.clone(),
+            number(fleet.queued),
+            number(fleet.running),
+            number(fleet.agents_total),
+            number(fleet.agents_free),
+            format!("{} of {}", number(pods), fleet.agents_most),
+            number(fleet.pods_online),
+        ]
+    });
+    let heads = ["fleet", "queue", "queued", "running", "agents", "free", "pods", "online"];
+    let mut text = screen.table(heads, rows);
+    for fleet in &snapshot.fleets {
+        line(&mut text, format_args!("{}: {}", screen.strong(&fleet.name), fleet.text));
+        for dispatch in &fleet.dispatches {
+            let age = seconds(snapshot.now.since(dispatch.made_at));
+            let why = dispatch.trouble.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            line(
+                &mut text,
+                format_args!(
+                    "  dispatch {} of {} agents, {age} ago: {} online, {} done, {} failed{why}",
+                    dispatch.id, dispatch.agents, dispatch.online, dispatch.done, dispatch.failed
+                ),
+            );
+        }
+    }
+    text
 }
 
 /// `3 of 8`.

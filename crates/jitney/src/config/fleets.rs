@@ -10,7 +10,8 @@ use super::backends::kubernetes::TemplateFrom;
 use super::problem::Complaint;
 use super::reading::Section;
 use super::values::{
-    count, cron, duration, duration_above_zero, path, permille, reference, size, tag, text, whole,
+    count, cron, duration, duration_above_zero, mark, path, permille, reference, size, tag, text,
+    whole,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +65,15 @@ pub struct MirrorPlace {
 }
 
 impl Fleet {
-    pub(super) fn read(section: &Section<'_>, backends: &BTreeMap<String, BackendKind>) -> Self {
+    pub(super) fn read(
+        name: &str,
+        section: &Section<'_>,
+        backends: &BTreeMap<String, BackendKind>,
+    ) -> Self {
+        // It becomes a label, and the beginning of names in the cluster.
+        if let Err(complaint) = mark(name) {
+            section.complain_here(complaint);
+        }
         let names: Vec<String> = backends.keys().cloned().collect();
         let fleet = Self {
             queue: section.needed("queue", "name the queue that it serves", String::new(), text),
@@ -75,12 +84,12 @@ impl Fleet {
                 reference("backend", &names),
             ),
             template_from: TemplateFrom::read(section),
-            tags: section.list("tags", tag).unwrap_or_default(),
+            tags: section.list("tags", agent_tag).unwrap_or_default(),
             agents: section.within("agents", Agents::read),
             poll: section.or("poll", "5s", duration_above_zero),
             cooldown: section.within("cooldown", |cooldown| Cooldown {
                 ready_permille: cooldown.or("ready", "50%", permille),
-                at_most: cooldown.or("at_most", "5m", duration),
+                at_most: cooldown.or("at_most", "5m", duration_above_zero),
             }),
             idle_timeout: section.or("idle_timeout", "10m", duration_above_zero),
             active_deadline: section.needed(
@@ -113,6 +122,18 @@ impl Fleet {
         }
         fleet
     }
+}
+
+/// Agents take their tags as one text, with commas between them.
+fn agent_tag(text: &str) -> Result<String, Complaint> {
+    let tag = tag(text)?;
+    if tag.contains(',') {
+        return Err(Complaint::new(
+            format!("{tag} has a comma, which stands between tags"),
+            "write each tag as an item of its own",
+        ));
+    }
+    Ok(tag)
 }
 
 impl Agents {

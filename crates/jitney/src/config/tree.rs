@@ -1,6 +1,6 @@
 //! A YAML text as a tree in which every key and value knows its place.
 //!
-//! It knows nothing of what a configuration may say: that is for the readers of the tree. Scalars
+//! It knows nothing of what a configuration or a pipeline may say: that is for its readers. Scalars
 //! stay the texts that they are in the file, whatever YAML would make of them, so that `${NAME}`
 //! can stand for a number and `007` stays what was written.
 
@@ -11,21 +11,23 @@ use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 
 /// Where a key or a value stands; bytes for slicing, line and column (from 1) for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) offset: usize,
-    pub(super) len: usize,
-    pub(super) line: usize,
-    pub(super) column: usize,
+pub(crate) struct Place {
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+    pub(crate) line: usize,
+    pub(crate) column: usize,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) place: Place,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) place: Place,
+    /// Where its text is: another place for what an alias stands for.
+    pub(crate) defined: Place,
+    pub(crate) value: Value,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Scalar(Scalar),
     List(Vec<Node>),
@@ -33,32 +35,32 @@ pub(super) enum Value {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Scalar {
-    pub(super) text: String,
+pub(crate) struct Scalar {
+    pub(crate) text: String,
     /// Whether a part of the text came from the environment: then it is not repeated in errors.
-    pub(super) from_environment: bool,
+    pub(crate) from_environment: bool,
     /// Whether it is a text whatever it looks like.
-    pub(super) quoted: bool,
+    pub(crate) quoted: bool,
     /// Whether a reference in it could not be replaced: that was said already.
-    pub(super) broken: bool,
+    pub(crate) broken: bool,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) place: Place,
-    pub(super) node: Node,
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) place: Place,
+    pub(crate) node: Node,
 }
 
 /// A text that is not YAML.
 #[derive(Debug)]
-pub(super) struct SyntaxError {
-    pub(super) place: Place,
-    pub(super) message: String,
+pub(crate) struct SyntaxError {
+    pub(crate) place: Place,
+    pub(crate) message: String,
 }
 
 /// The tree of a text; nothing where the text says nothing.
-pub(super) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
+pub(crate) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         with_snippet: false,
@@ -142,7 +144,7 @@ impl Settle for Spanned<Raw> {
                     .collect(),
             ),
         };
-        Node { place, value }
+        Node { place, defined: Place::of(&self.defined, text), value }
     }
 }
 
@@ -248,6 +250,17 @@ mod tests {
             show(&node, file, &mut out);
         }
         assert_eq!(out.join(" | "), expected, "of {file:?}");
+    }
+
+    #[test]
+    fn what_an_alias_stands_for_is_defined_elsewhere() {
+        let file = "a: &x {q: 5}\nb: *x\nc: {<<: *x}\n";
+        let Value::Map(root) = parse(file).unwrap().unwrap().value else { panic!("a map") };
+        for entry in &root {
+            let Value::Map(inner) = &entry.node.value else { panic!("a map") };
+            let defined = inner[0].node.defined;
+            assert_eq!(&file[defined.offset..defined.offset + defined.len], "5", "{}", entry.key);
+        }
     }
 
     #[test]

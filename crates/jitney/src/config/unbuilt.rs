@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use planner::BackendName;
 use serde::Serialize;
 
 use super::Config;
@@ -43,17 +44,24 @@ impl Config {
             policy.unbuilt(&format!("policies[{at}]"), &mut found);
         }
         self.limits.unbuilt("limits", &mut found);
-        for (name, backend) in &self.backends {
+        for (name, backend) in self.backends.iter().filter(|(name, _)| !self.is_for_fleets(name)) {
             backend.unbuilt(&format!("backends.{name}"), &mut found);
-        }
-        for name in self.fleets.keys() {
-            found.add(true, format!("fleets.{name}"), "fleet mode");
         }
         for name in self.mirrors.keys() {
             found.add(true, format!("mirrors.{name}"), "git mirrors");
         }
         self.unbuilt_reports(&mut found);
         found.0
+    }
+
+    /// A place where only fleets make something: no queue names it.
+    #[must_use]
+    pub fn is_for_fleets(&self, backend: &BackendName) -> bool {
+        let used = self
+            .queues
+            .values()
+            .any(|queue| queue.backends.iter().any(|of| of == backend.as_str()));
+        !used && self.fleets.values().any(|fleet| fleet.backend == backend.as_str())
     }
 
     fn unbuilt_services(&self, found: &mut Findings) {

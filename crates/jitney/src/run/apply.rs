@@ -335,6 +335,7 @@ impl State {
             Query::Drain(draining, reply) => {
                 if self.seen.draining != draining {
                     self.seen.draining = draining;
+                    self.draining.send_replace(draining);
                     self.dirty = true;
                     let what = if draining { "takes nothing new" } else { "takes jobs again" };
                     tracing::info!("told by an operator: {what}");

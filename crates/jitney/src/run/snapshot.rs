@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use planner::{
-    Alarm, BackendName, BackendSeen, Entry, JobId, Outcome, Verdict, WorstCost, worst_cost,
+    Alarm, BackendName, BackendSeen, Entry, JobId, Outcome, Timestamp, Verdict, WorstCost,
+    worst_cost,
 };
 
 use super::state::{Held, State};
@@ -29,6 +30,13 @@ impl State {
                 missing.push(format!("backend {name} has not been listed{why}"));
             }
         }
+        for fleet in self.fleets.iter().map(|fleet| fleet.borrow()) {
+            if fleet.listed_at.is_none() {
+                missing.push(format!("the dispatches of fleet {} have not been seen", fleet.name));
+            } else if fleet.counted_at.is_none() {
+                missing.push(format!("the queue of fleet {} has not been counted", fleet.name));
+            }
+        }
         // Before the first listing the queues have said it.
         if missing.is_empty() && self.seen.buildkite.failing_since.is_some() {
             missing.push("Buildkite cannot be reached".into());
@@ -48,9 +56,10 @@ impl State {
             draining: self.seen.draining,
             drained: self.seen.draining && empty,
             journal_full: self.seen.journal_full,
-            buildkite_failing_since: self.seen.buildkite.failing_since,
+            buildkite_failing_since: self.buildkite_failing_since(),
             queues: self.queues(),
             backends: self.backends(),
+            fleets: self.fleets.iter().map(|fleet| fleet.borrow().clone()).collect(),
             jobs: {
                 let mut entries: Vec<&Entry> = self.ledger.entries().collect();
                 entries.sort_by_key(|entry| entry.taken_at);
@@ -68,6 +77,13 @@ impl State {
         }
         let held = self.held.get(&job)?;
         Some(Box::new(api::Explained::Waiting(self.waiting_job(job, held))))
+    }
+
+    /// Where there are only fleets, they know.
+    fn buildkite_failing_since(&self) -> Option<Timestamp> {
+        let fleets = self.fleets.iter();
+        let fleets = fleets.filter_map(|fleet| fleet.borrow().buildkite_failing_since).min();
+        self.seen.buildkite.failing_since.or(fleets)
     }
 
     fn queues(&self) -> Vec<api::Queue> {
@@ -186,6 +202,13 @@ impl State {
         if let Some((words, since)) = &self.unwelcome {
             let text = format!("Buildkite does not know our token any more: {words}");
             alarms.push(api::Alarm { kind: "unauthorized".into(), text, since: *since });
+        }
+        for fleet in self.fleets.iter().map(|fleet| fleet.borrow()) {
+            let named = fleet.alarms.iter().cloned().map(|alarm| api::Alarm {
+                text: format!("fleet {}: {}", fleet.name, alarm.text),
+                ..alarm
+            });
+            alarms.extend(named);
         }
         alarms
     }

@@ -13,6 +13,7 @@ use planner::{
 use tokio::sync::{Notify, watch};
 
 use super::Error;
+use crate::api;
 use crate::clock::Clock;
 use crate::event_log::EventLog;
 use crate::executor::Executor;
@@ -50,6 +51,9 @@ pub(crate) struct State {
     /// When a call to Buildkite last went through.
     pub(super) reached_at: Timestamp,
     pub(super) counts: Counters,
+    pub(super) fleets: Vec<watch::Receiver<api::Fleet>>,
+    /// What fleets hear of it.
+    pub(super) draining: watch::Sender<bool>,
     /// Whether the log was told that everything can be served.
     pub(super) ready: bool,
 }
@@ -103,7 +107,11 @@ impl State {
             instance: opened.instance.as_str().into(),
             started_at: now,
             journal_since: opened.begun_at,
-            buildkite: BuildkiteSeen { failing_since: Some(now), reachable_since: now },
+            // Fleets look for themselves.
+            buildkite: BuildkiteSeen {
+                failing_since: (!queues.is_empty()).then_some(now),
+                reachable_since: now,
+            },
             queues: queues.iter().map(|key| (key.clone(), QueueSeen::default())).collect(),
             ..Observation::default()
         };
@@ -132,6 +140,8 @@ impl State {
             origins: BTreeMap::new(),
             reached_at: now,
             counts: Counters::default(),
+            fleets: Vec::new(),
+            draining: watch::Sender::new(false),
             ready: false,
         };
         let jobs = state.ledger.entries().count();

@@ -45,6 +45,13 @@ fn troubleshooting_names_every_reason_alarm_and_failure() {
 }
 
 #[test]
+fn fleets_names_every_hold() {
+    let page = page("fleets.md");
+    let rows = planner::fleet::Hold::KEYS.map(|key| format!("| `{key}` |"));
+    expect_none("a row of docs/fleets.md", rows.into_iter().filter(|row| !page.contains(row)));
+}
+
+#[test]
 fn commands_are_all_described() {
     let page = page("commands.md");
     let help = std::process::Command::new(env!("CARGO_BIN_EXE_jitney")).arg("--help").output();

@@ -216,7 +216,7 @@ fn what_is_needed() {
     );
     check(
         "queues: {}",
-        "0:0 queues: is needed and missing -> one queue is needed: queues: { default: { backends: [here] } }",
+        "0:0 queues: is needed and missing -> one queue is needed: queues: { default: { backends: [here] } }, or a fleet",
     );
     check(
         "backends: {}",
@@ -292,6 +292,18 @@ fn references_within_the_file() {
     check(
         "policies: [{ match: {}, backends: [pods] }]",
         "1:36 policies[0].backends[0]: there is no backend \"pods\" -> there is: here",
+    );
+    check(
+        "fleets: { F_1: { queue: q, backend: k, template_from: { job: j }, agents: { max: 5 }, active_deadline: 7h } }\nbackends: { here: { process: {} }, k: { kubernetes: {} } }",
+        "1:11 fleets.F_1: \"F_1\" is not a name as RFC 1035 has them -> write at most 23 small letters, digits and dashes, beginning with a letter",
+    );
+    check(
+        "fleets: { f: { queue: q, backend: k, template_from: { job: j }, agents: { max: 5 }, active_deadline: 7h, tags: [\"a=b,c=d\"] } }\nbackends: { here: { process: {} }, k: { kubernetes: {} } }",
+        "1:113 fleets.f.tags[0]: a=b,c=d has a comma, which stands between tags -> write each tag as an item of its own",
+    );
+    check(
+        "fleets: { f: { queue: q, backend: k, template_from: { job: j }, agents: { max: 5 }, active_deadline: 7h, cooldown: { at_most: 0s } } }\nbackends: { here: { process: {} }, k: { kubernetes: {} } }",
+        "1:127 fleets.f.cooldown.at_most: \"0s\" is no time at all -> write 30s",
     );
     check(
         "fleets: { f: { queue: q, backend: here, template_from: { job: j }, agents: { max: 5 }, active_deadline: 7h } }",

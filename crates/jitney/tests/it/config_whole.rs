@@ -55,7 +55,6 @@ fn run_would_refuse_by_name() {
         "limits.leak_bond: limits on cost",
         "backends.quick.cloud-run: the cloud-run backend",
         "backends.vms.gce: the gce backend",
-        "fleets.stateless: fleet mode",
         "mirrors.monorepo: git mirrors",
     ];
     assert_eq!(list, expected);

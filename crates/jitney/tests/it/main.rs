@@ -3,6 +3,7 @@
 mod chaos;
 mod cli;
 mod cli_docs;
+mod cli_route;
 mod cli_running;
 mod cli_support;
 mod config;
@@ -16,6 +17,7 @@ mod event_log;
 mod rules;
 mod rules_links;
 mod shell_crash;
+mod shell_fleet;
 mod shell_jobs;
 mod shell_journal;
 mod shell_lost;

@@ -11,6 +11,7 @@ mod crowd;
 mod decide;
 mod event_log;
 mod fair_share;
+mod fleet;
 mod simulation;
 mod words;
 mod words_doom;

@@ -10,7 +10,7 @@ mod calls;
 pub(crate) mod campaign;
 mod clocks;
 mod cost;
-mod dice;
+pub(crate) mod dice;
 #[cfg(test)]
 mod every_step;
 mod faults;

@@ -36,6 +36,8 @@ pub struct Agent {
     pub job: Option<Uuid>,
     /// Somebody wants it to leave.
     pub stop_asked: bool,
+    /// It came for one job.
+    pub ignores_offers: bool,
     #[serde(skip)]
     pub(super) queue: usize,
     #[serde(skip)]
@@ -58,6 +60,7 @@ pub struct NewAgent {
     pub version: String,
     pub hostname: String,
     pub meta_data: Vec<String>,
+    pub ignores_offers: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -119,6 +122,7 @@ impl Engine {
                 last_seen: now,
                 job: None,
                 stop_asked: false,
+                ignores_offers: new.ignores_offers,
                 queue,
                 cluster,
                 bound,

@@ -1,7 +1,7 @@
 //! The organisation: its clusters, their queues, and whose a token is.
 //! What holders of tokens may do stands with the calls.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use buildkite::wire;
 use jiff::Timestamp;
@@ -36,6 +36,8 @@ pub struct Queue {
     pub(super) scheduled: BTreeSet<(Timestamp, u64, Uuid)>,
     /// Reservations of late, for a listing that is behind.
     pub(super) lately_reserved: VecDeque<(Timestamp, Uuid)>,
+    /// Jobs that an agent was offered, and until when it may accept.
+    pub(super) offered: BTreeMap<Uuid, (Uuid, Timestamp)>,
     counts: wire::JobCounts,
 }
 
@@ -119,6 +121,7 @@ impl Engine {
             paused: false,
             scheduled: BTreeSet::new(),
             lately_reserved: VecDeque::new(),
+            offered: BTreeMap::new(),
             counts: wire::JobCounts::default(),
         });
         self.queues.len() - 1

@@ -21,12 +21,19 @@ struct Register {
     version: String,
     hostname: String,
     meta_data: Option<Vec<String>>,
+    ignore_in_dispatches: bool,
 }
 
 impl Default for Register {
     fn default() -> Self {
         let empty = String::new;
-        Self { name: empty(), version: empty(), hostname: empty(), meta_data: None }
+        Self {
+            name: empty(),
+            version: empty(),
+            hostname: empty(),
+            meta_data: None,
+            ignore_in_dispatches: false,
+        }
     }
 }
 
@@ -43,6 +50,7 @@ pub(super) async fn register(
             version: new.version,
             hostname: new.hostname,
             meta_data: meta_data.clone(),
+            ignores_offers: new.ignore_in_dispatches,
         };
         let agent = engine.register_agent(&credential, new, now)?;
         let settings = engine.settings();
@@ -86,11 +94,17 @@ pub(super) async fn heartbeat(
     Ok(Json(Value::Object(beat)))
 }
 
-/// Agents that acquire their job are never offered another one; they may be told to leave.
+/// Agents that acquire their job are never offered another one. All may be told to leave.
 pub(super) async fn ping(
     State(shared): State<Arc<Shared>>,
     OfSession(agent): OfSession,
 ) -> Json<Value> {
-    let leave = shared.look(|engine| engine.agent(agent).is_some_and(|agent| agent.stop_asked));
-    Json(json!({"action": if leave { "disconnect" } else { "" }, "message": ""}))
+    shared.engine(|engine, now| {
+        let leave = engine.agent(agent).is_some_and(|agent| agent.stop_asked);
+        let mut answer = json!({"action": if leave { "disconnect" } else { "" }, "message": ""});
+        if let Some(job) = engine.offer(agent, now) {
+            answer["job"] = json!({"id": job, "state": "assigned"});
+        }
+        Json(answer)
+    })
 }

@@ -18,6 +18,7 @@ mod kubernetes;
 mod lines;
 mod machines;
 mod minimal;
+mod offers;
 mod pages;
 mod parts;
 mod rehearsal;

@@ -229,6 +229,15 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts an agent for one job.
     pub(crate) fn start(sandbox: &Sandbox, program: &Path, token: &str, job: Uuid) -> Self {
+        Self::start_with(sandbox, program, token, &["--acquire-job", &job.to_string()])
+    }
+
+    pub(crate) fn start_with(
+        sandbox: &Sandbox,
+        program: &Path,
+        token: &str,
+        more: &[&str],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["builds", "hooks", "plugins", "tmp"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
@@ -239,8 +248,7 @@ impl Agent {
             .args(["start", "--no-color"])
             .arg("--endpoint")
             .arg(sandbox.endpoint())
-            .arg("--acquire-job")
-            .arg(job.to_string())
+            .args(more)
             .arg("--build-path")
             .arg(folder.path().join("builds"))
             .arg("--hooks-path")

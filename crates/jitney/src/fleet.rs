@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backends::Class;
-use backends::fleet::{self, Access, Cluster, From, Template};
+use backends::fleet::{self, Cluster, From, Template};
+use backends::kubernetes::Access;
 use planner::Timestamp;
 use planner::fleet::{DispatchId, Event, Ledger, Outcome, Policy, Seen, Step, decide};
 use tokio::sync::{Notify, watch};

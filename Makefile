@@ -18,8 +18,9 @@ demo: ## a real pipeline on this machine, one machine per job; no account needed
 test: ## everything: unit tests, the simulation, real agents, a real Kubernetes control plane
 	@parts=$$(tools/real-parts agents && tools/real-parts stacks-client) || parts=""
 	plane=$$(tools/real-parts control-plane) || plane=""
-	if [ "$${CI:-}" = true ] && { [ -z "$$parts" ] || [ -z "$$plane" ]; }; then exit 1; fi
-	export $$parts $$plane JITNEY_TEST=1
+	chart=$$(tools/real-parts helm) || chart=""
+	if [ "$${CI:-}" = true ] && { [ -z "$$parts" ] || [ -z "$$plane" ] || [ -z "$$chart" ]; }; then exit 1; fi
+	export $$parts $$plane $$chart JITNEY_TEST=1
 	if cargo nextest --version >/dev/null 2>&1; then
 	  cargo nextest run --workspace
 	else

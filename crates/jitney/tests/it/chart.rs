@@ -37,12 +37,21 @@ fn there_is_no_set_of_values_that_nothing_looks_at() {
     assert_eq!(names, SETS.map(|set| format!("{set}.yaml")));
 }
 
-#[test]
-fn the_configuration_is_what_the_values_say() {
-    let Some(helm) = Helm::find() else { return };
+/// The configuration among these objects, as Jitney itself reads it.
+#[track_caller]
+fn accepted(objects: &[Value], of: &str) -> Config {
     let secret = |name: &str| {
         matches!(name, "BUILDKITE_AGENT_TOKEN" | "JITNEY_TOKEN").then(|| "a-token".to_owned())
     };
+    let map = of_kind(objects, "ConfigMap");
+    let text = map.pointer("/data/jitney.yaml").and_then(Value::as_str).expect("a file");
+    let config = Config::parse("jitney.yaml", text, &secret);
+    config.unwrap_or_else(|error| panic!("{of}: {error}\n{text}"))
+}
+
+#[test]
+fn the_configuration_is_what_the_values_say() {
+    let Some(helm) = Helm::find() else { return };
     for (set, name, port) in [
         ("both", "jitney", 9000),
         ("fleets", "jitney", 8780),
@@ -50,10 +59,7 @@ fn the_configuration_is_what_the_values_say() {
         ("none", "jitney", 8780),
     ] {
         let objects = rendered(&helm, set);
-        let map = of_kind(&objects, "ConfigMap");
-        let text = map.pointer("/data/jitney.yaml").and_then(Value::as_str).expect("a file");
-        let config = Config::parse("jitney.yaml", text, &secret);
-        let config = config.unwrap_or_else(|error| panic!("{set}: {error}\n{text}"));
+        let config = accepted(&objects, set);
         assert_eq!((&*config.name, config.server.listen.port()), (name, port), "{set}");
         let deployment = of_kind(&objects, "Deployment");
         let container = "/spec/template/spec/containers/0";
@@ -72,10 +78,8 @@ fn check_permissions(helm: &Helm, set: &str, expected: &str) {
         let namespace = role.pointer("/metadata/namespace").and_then(Value::as_str);
         let rules = role["rules"].as_array().expect("rules").iter();
         lines.extend(rules.map(|rule| {
-            let names = rule.get("resourceNames").map(|names| format!(" {}", words(names)));
-            let resources = words(&rule["resources"]);
-            let (names, verbs) = (names.unwrap_or_default(), words(&rule["verbs"]));
-            format!("{}: {resources}{names}: {verbs}", namespace.unwrap_or_default())
+            let (resources, verbs) = (words(&rule["resources"]), words(&rule["verbs"]));
+            format!("{}: {resources}: {verbs}", namespace.unwrap_or_default())
         }));
     }
     let pod = of_kind(&objects, "Deployment").pointer("/spec/template/spec").expect("a pod");
@@ -99,19 +103,20 @@ fn permissions_follow_from_the_configuration() {
 buildkite: jobs: create delete get list watch
 buildkite: events: list watch
 buildkite: pods: delete list watch
-buildkite: podtemplates with-docker: get
+buildkite: podtemplates: get
+buildkite: resourcequotas: list
 buildkite: secrets: create patch
 buildkite-deploy: jobs: create delete get list patch watch
 buildkite-deploy: events: list watch
 buildkite-deploy: pods: delete list patch watch
+buildkite-deploy: resourcequotas: list
 buildkite-deploy: secrets: create patch",
     );
     check_permissions(
         &helm,
         "fleets",
         "\
-ci: jobs: create list
-ci: jobs buildkite-agent-stateless: get
+ci: jobs: create get list
 ci: events: list
 ci: pods: list",
     );
@@ -122,7 +127,8 @@ ci: pods: list",
 ci: jobs: create delete get list watch
 ci: events: list watch
 ci: pods: delete list watch
-ci: podtemplates agents: get
+ci: podtemplates: get
+ci: resourcequotas: list
 ci: secrets: create patch",
     );
     check_permissions(&helm, "none", "");
@@ -237,3 +243,25 @@ fn wrong_values_are_refused() {
         check_refused(&helm, values, words);
     }
 }
+
+/// What the page shows as values is taken, each by itself, by the chart and by the configuration.
+#[test]
+fn the_values_in_the_documentation_are_accepted() {
+    let Some(helm) = Helm::find() else { return };
+    let page = repository().join("docs/kubernetes.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut seen = 0;
+    for values in blocks.filter(|block| block.starts_with("config:")) {
+        seen += 1;
+        // The first is whole; the others show what they are about.
+        let base = helm.values(if seen == 1 { "{}" } else { BASE });
+        let objects = helm.render(&[&base, &helm.values(values)]);
+        let objects = objects.unwrap_or_else(|refusal| panic!("{values}\n{refusal}"));
+        accepted(&objects, values);
+    }
+    assert!(seen > 4, "only {seen} blocks begin with `config:`");
+}
+
+const BASE: &str = "{ secret: { existing: a }, config: { queues: { default: { backends: [pods] } }, \
+                    backends: { pods: { kubernetes: { namespace: ci, image: a } } } } }";

@@ -1,7 +1,7 @@
 {{/*
 What Jitney's code asks of the API server, made from the configuration: by namespace, and there by
-"group|resource|name", the verbs. An empty name means all objects of the kind. A backend with a
-kubeconfig or a context of its own is another cluster's, and asks nothing of this one.
+"group|resource", the verbs. A backend with a kubeconfig or a context of its own is another
+cluster's, and asks nothing of this one.
 */}}
 {{- define "jitney.permissions" -}}
 {{- $used := list }}
@@ -40,34 +40,33 @@ kubeconfig or a context of its own is another cluster's, and asks nothing of thi
 {{- $namespace }}
 {{- end }}
 
-{{/* A Job for every job: it, its pod, its token. What has failed is kept by a change to both. */}}
+{{/*
+A Job for every job: it, its pod, its token, and for `jitney doctor` what is left of quotas. What has
+failed is kept by a change to both.
+*/}}
 {{- define "jitney.machines" -}}
 {{- $keeps := not (has (toString (.of.keep_failed | default "0s")) (list "0" "0s" "0m" "0h")) }}
-{{- include "jitney.allow" (list .rules "batch|jobs|" (list "create" "delete" "get" "list" "watch")) }}
-{{- include "jitney.allow" (list .rules "|pods|" (list "delete" "list" "watch")) }}
-{{- include "jitney.allow" (list .rules "|secrets|" (list "create" "patch")) }}
-{{- include "jitney.allow" (list .rules "|events|" (list "list" "watch")) }}
+{{- include "jitney.allow" (list .rules "batch|jobs" (list "create" "delete" "get" "list" "watch")) }}
+{{- include "jitney.allow" (list .rules "|pods" (list "delete" "list" "watch")) }}
+{{- include "jitney.allow" (list .rules "|secrets" (list "create" "patch")) }}
+{{- include "jitney.allow" (list .rules "|events" (list "list" "watch")) }}
+{{- include "jitney.allow" (list .rules "|resourcequotas" (list "list")) }}
 {{- if $keeps }}
-{{- include "jitney.allow" (list .rules "batch|jobs|" (list "patch")) }}
-{{- include "jitney.allow" (list .rules "|pods|" (list "patch")) }}
+{{- include "jitney.allow" (list .rules "batch|jobs" (list "patch")) }}
+{{- include "jitney.allow" (list .rules "|pods" (list "patch")) }}
 {{- end }}
-{{- with (.of.template_from | default dict).pod_template }}
-{{- include "jitney.allow" (list $.rules (printf "|podtemplates|%s" .) (list "get")) }}
+{{- if (.of.template_from | default dict).pod_template }}
+{{- include "jitney.allow" (list .rules "|podtemplates" (list "get")) }}
 {{- end }}
 {{- end }}
 
 {{/* Copies of a template. They go by themselves. */}}
 {{- define "jitney.fleet" -}}
-{{- include "jitney.allow" (list .rules "batch|jobs|" (list "create" "list")) }}
-{{- include "jitney.allow" (list .rules "|pods|" (list "list")) }}
-{{- include "jitney.allow" (list .rules "|events|" (list "list")) }}
+{{- include "jitney.allow" (list .rules "batch|jobs" (list "create" "list")) }}
+{{- include "jitney.allow" (list .rules "|pods" (list "list")) }}
+{{- include "jitney.allow" (list .rules "|events" (list "list")) }}
 {{- $from := .of.template_from | default dict }}
-{{- with $from.job }}
-{{- include "jitney.allow" (list $.rules (printf "batch|jobs|%s" .) (list "get")) }}
-{{- end }}
-{{- with $from.pod_template }}
-{{- include "jitney.allow" (list $.rules (printf "|podtemplates|%s" .) (list "get")) }}
-{{- end }}
+{{- include "jitney.allow" (list .rules (ternary "|podtemplates" "batch|jobs" (hasKey $from "pod_template")) (list "get")) }}
 {{- end }}
 
 {{- define "jitney.allow" -}}

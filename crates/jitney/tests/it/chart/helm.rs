@@ -13,7 +13,7 @@ use crate::rules::repository;
 /// The sets of values beside the chart.
 pub(super) const SETS: [&str; 4] = ["both", "fleets", "jobs", "none"];
 /// What helm takes the cluster to be that it does not ask.
-const KUBERNETES: &str = "1.33.0";
+const KUBERNETES: &str = "1.30.0";
 
 pub(super) struct Helm {
     program: PathBuf,

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help demo test check simulate mutants bench bench-long bench-gate
+.PHONY: help demo test check simulate mutants images bench bench-long bench-gate
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,8 +18,14 @@ demo: ## a real pipeline on this machine, one machine per job; no account needed
 test: ## everything: unit tests, the simulation, real agents, a real Kubernetes control plane
 	@parts=$$(tools/real-parts agents && tools/real-parts stacks-client) || parts=""
 	plane=$$(tools/real-parts control-plane) || plane=""
-	if [ "$${CI:-}" = true ] && { [ -z "$$parts" ] || [ -z "$$plane" ]; }; then exit 1; fi
-	export $$parts $$plane JITNEY_TEST=1
+	chart=$$(tools/real-parts helm) || chart=""
+	images=$$(tools/real-parts buildah) || images=""
+	programs=target/$$(uname -m)-unknown-linux-gnu/release
+	if [ "$${CI:-}" = true ]; then
+	  if [ -z "$$parts" ] || [ -z "$$plane" ] || [ -z "$$chart" ] || [ -z "$$images" ]; then exit 1; fi
+	  programs=$$(deploy/docker/build --programs)
+	fi
+	export $$parts $$plane $$chart $$images JITNEY_STATIC="$$PWD/$$programs" JITNEY_TEST=1
 	if cargo nextest --version >/dev/null 2>&1; then
 	  cargo nextest run --workspace
 	else
@@ -38,6 +44,11 @@ simulate: ## many seeds of the simulation: SEEDS=2000 FIRST=0 HOURS=0.5; SEEDS=1
 
 mutants: ## planted bugs, and which promise catches each
 	@cargo run --quiet --release --package planner --example simulate -- mutants
+
+PREFIX ?= jitney
+
+images: ## container images of Jitney and the guest: PREFIX=registry.acme.example/jitney (ten minutes)
+	@deploy/docker/build $(PREFIX)
 
 BENCH := cargo run --quiet --release --package bench --
 FIGURES ?=

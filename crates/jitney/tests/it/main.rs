@@ -1,6 +1,7 @@
 //! What a user would notice of the program, one module per subject.
 
 mod chaos;
+mod chart;
 mod cli;
 mod cli_docs;
 mod cli_route;
@@ -14,6 +15,8 @@ mod config_reload;
 mod config_whole;
 mod demo;
 mod event_log;
+mod images;
+mod parts;
 mod rules;
 mod rules_links;
 mod shell_crash;

@@ -14,6 +14,7 @@ mod config_reload;
 mod config_whole;
 mod demo;
 mod event_log;
+mod fleet_crowd;
 mod rules;
 mod rules_links;
 mod shell_crash;

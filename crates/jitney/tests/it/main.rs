@@ -15,6 +15,7 @@ mod config_reload;
 mod config_whole;
 mod demo;
 mod event_log;
+mod fleet_crowd;
 mod images;
 mod parts;
 mod rules;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::Path;
+use std::time::Duration;
 
 use jitney::assembly;
 use jitney::config::Config;
@@ -13,7 +14,8 @@ use crate::shell_support::{Program, World};
 
 /// A configuration with a fleet and nothing else.
 pub(crate) async fn fleet_alone(kubeconfig: &Path, namespace: &str, fleet: &str) -> World {
-    let mut world = World::new().await;
+    let soon = Duration::from_secs(15);
+    let mut world = World::with(|options| options.settings.timing.lost_after = soon).await;
     world.queues = "{}".into();
     world.backends = format!(
         "pods: {{ kubernetes: {{ kubeconfig: {}, namespace: {namespace} }} }}",

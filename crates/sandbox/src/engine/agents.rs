@@ -162,7 +162,11 @@ impl Engine {
         let of = self.known_agent(agent)?;
         of.connection = Connection::Disconnected;
         of.last_seen = now;
-        if let Some(job) = of.job {
+        let queue = of.queue;
+        let job = of.job;
+        // An agent asks once more before it leaves, and does not take what it is offered then.
+        self.queues[queue].offered.retain(|_, (to, _)| *to != agent);
+        if let Some(job) = job {
             self.own_job(job).tell(now, EventKind::AgentDisconnected, Actor::Agent(agent));
             self.due_at(now + self.settings.timing.abandoned_after, Due::Abandoned(job));
         }

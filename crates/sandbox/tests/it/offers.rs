@@ -44,6 +44,9 @@ async fn each_job_is_offered_to_one_agent_and_again_where_it_is_not_accepted() {
     sandbox.advance(Duration::from_secs(11));
     let three = agent(&sandbox, json!({})).await;
     assert_eq!(offered(&three).await, Some(second), "who does not accept does not keep it");
+    assert_eq!(offered(&two).await, None);
+    three.post("/v3/disconnect", Value::Null).await;
+    assert_eq!(offered(&two).await, Some(second), "nor does who leaves");
 }
 
 #[tokio::test]

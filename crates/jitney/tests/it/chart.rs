@@ -1,11 +1,13 @@
 //! The Helm chart: what it renders, what it refuses, and that its values are the configuration's.
 
+mod ground;
 mod helm;
 mod install;
 mod schema;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use backends::kubernetes::{OLDEST_MINOR, RIGHTS};
 use jitney::config::Config;
 use serde_json::{Value, json};
 
@@ -132,6 +134,50 @@ ci: resourcequotas: list
 ci: secrets: create patch",
     );
     check_permissions(&helm, "none", "");
+}
+
+/// What a Role allows: `list pods`, `create batch jobs`.
+fn allowed(objects: &[Value], namespace: &str) -> BTreeSet<String> {
+    let mut of = objects
+        .iter()
+        .filter(|object| object["kind"] == "Role" && object["metadata"]["namespace"] == namespace);
+    let rules = of.next().expect("a Role")["rules"].as_array().expect("rules").iter();
+    rules
+        .flat_map(|rule| {
+            let what = format!("{} {}", words(&rule["apiGroups"]), words(&rule["resources"]));
+            let verbs = words(&rule["verbs"]);
+            let each = verbs.split(' ').map(|verb| format!("{verb} {}", what.trim()));
+            each.collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Those that the backend names, of which its own tests show that each is needed.
+fn named(with: &[&str]) -> BTreeSet<String> {
+    let rights = RIGHTS.iter().filter(|right| right.with.is_empty() || with.contains(&right.with));
+    rights
+        .flat_map(|right| {
+            let what = format!("{} {}", right.group, right.resource);
+            right.verbs.iter().map(move |verb| format!("{verb} {}", what.trim()))
+        })
+        .collect()
+}
+
+#[test]
+fn permissions_are_the_rights_that_the_backend_names() {
+    let Some(helm) = Helm::find() else { return };
+    let objects = rendered(&helm, "jobs");
+    assert_eq!(allowed(&objects, "buildkite"), named(&["template_from", "doctor"]));
+    assert_eq!(allowed(&objects, "buildkite-deploy"), named(&["keep_failed", "doctor"]));
+}
+
+#[test]
+fn the_chart_wants_the_kubernetes_that_the_backend_wants() {
+    let chart = repository().join("deploy/helm/jitney/Chart.yaml");
+    let text = std::fs::read_to_string(chart).expect("a chart");
+    let chart: Value = serde_saphyr::from_str(&text).expect("it is YAML");
+    assert_eq!(chart["kubeVersion"], format!(">=1.{OLDEST_MINOR}.0-0"));
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
 }
 
 #[test]

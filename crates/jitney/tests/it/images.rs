@@ -7,6 +7,7 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use guest::pod::{IN_IMAGE, INSTALL};
 use sandbox::{Options, Sandbox};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -131,11 +132,15 @@ async fn the_images_hold_a_program_each_and_what_it_needs() {
     assert_eq!(made, format!("test/guest:{VERSION}\ntest/jitney:{VERSION}\n"));
     let [guest, jitney] = ["guest", "jitney"].map(|name| format!("test/{name}:{VERSION}"));
 
-    assert_eq!(storage.start(&guest), json!(["65532:65532", ["/jitney-guest"], null, null]));
+    assert_eq!(storage.start(&guest), json!(["65532:65532", [IN_IMAGE], null, null]));
     let root = storage.mount(&guest);
-    assert_eq!(files(&root), ["jitney-guest"]);
-    let usage = run_in(&root, &["/jitney-guest"]);
-    assert_eq!(usage.status.code(), Some(2), "it starts, and misses its orders");
+    assert_eq!(files(&root), [IN_IMAGE.trim_start_matches('/')]);
+    // As a pod's init container calls it.
+    let volume = root.join("volume");
+    fs::create_dir(&volume).unwrap();
+    chown(&volume, Some(USER), Some(USER)).unwrap();
+    succeeded(&run_in(&root, &[IN_IMAGE, INSTALL, "/volume"]));
+    assert_eq!(fs::read(volume.join("guest")).unwrap(), fs::read(programs.join("guest")).unwrap());
 
     let arguments = json!(["run", "--config", "/etc/jitney/jitney.yaml"]);
     let start = json!(["65532:65532", ["/jitney"], arguments, "/var/lib/jitney"]);

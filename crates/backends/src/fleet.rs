@@ -2,14 +2,13 @@
 //! what has become of the earlier ones. It counts and translates; how many agents are dispatched,
 //! and when, is decided elsewhere.
 
-mod access;
 mod cluster;
 mod job;
 mod seen;
 mod template;
 mod trouble;
 
-pub use access::{Access, AccessError};
+pub use crate::kubernetes::{Access, AccessError};
 pub use cluster::Cluster;
 pub use job::{Order, job, name};
 pub use seen::{Dispatched, dispatched};

@@ -31,6 +31,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 pub use access::{Access, AccessError, Cluster};
+pub(crate) use call::chain;
 pub use job::job;
 pub use probe::{OLDEST_MINOR, Probe, RIGHTS, Right, is_image};
 pub use settings::{Disk, Nodes, Settings, TemplateFrom};

@@ -34,7 +34,7 @@ pub enum AccessError {
 /// A cluster that can be reached, as far as is known without trying.
 #[derive(Clone)]
 pub struct Cluster {
-    pub(super) client: Client,
+    pub(crate) client: Client,
     /// Where Jobs are made, unless it is said otherwise.
     pub namespace: String,
     /// For people.

@@ -251,7 +251,7 @@ fn class_of(status: StatusCode, said: &Status) -> Class {
 }
 
 /// The whole chain of causes: the outermost says only that something failed.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut words = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {

@@ -8,6 +8,7 @@ mod seen;
 mod template;
 mod trouble;
 
+pub use crate::kubernetes::{Access, AccessError};
 pub use cluster::Cluster;
 pub use job::{Order, job, name};
 pub use seen::{Dispatched, dispatched};

@@ -303,11 +303,7 @@ pub fn fleets(config: &Config) -> Vec<fleet::Options> {
             mark: config.name.clone(),
             queue: wanted.queue.clone(),
             backend: wanted.backend.clone(),
-            access: backends::kubernetes::Access {
-                kubeconfig: kubernetes.kubeconfig.clone(),
-                context: kubernetes.context.clone(),
-                namespace: kubernetes.namespace.clone(),
-            },
+            access: cluster::access(kubernetes),
             from,
             tags: wanted.tags.clone(),
             policy: planner::fleet::Policy {

@@ -11,9 +11,9 @@ use kube::{Api, Client};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{DISPATCH, Dispatched, FLEET, From, MARK, Template, dispatched};
+use super::{Access, AccessError, DISPATCH, Dispatched, FLEET, From, MARK, Template, dispatched};
 use crate::contract::{Class, Error};
-use crate::kubernetes::{Access, AccessError, chain};
+use crate::kubernetes::chain;
 
 /// An API server that accepts and does not answer must not hold a round up for longer.
 const CALL: Duration = Duration::from_secs(10);
@@ -42,8 +42,8 @@ impl Cluster {
     /// # Errors
     /// Where no file says how to reach it, or one that does cannot be used.
     pub async fn new(access: &Access) -> Result<Self, AccessError> {
-        let cluster = access.cluster().await?;
-        Ok(Self { client: cluster.client, namespace: cluster.namespace })
+        let found = access.cluster().await?;
+        Ok(Self { client: found.client, namespace: found.namespace })
     }
 
     #[must_use]

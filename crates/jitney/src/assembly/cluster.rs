@@ -22,12 +22,7 @@ pub(crate) async fn kubernetes(
     config: &Config,
     wanted: &keys::Kubernetes,
 ) -> Result<(Kubernetes, Cluster), String> {
-    let access = Access {
-        kubeconfig: wanted.kubeconfig.clone(),
-        context: wanted.context.clone(),
-        namespace: wanted.namespace.clone(),
-    };
-    let cluster = access.cluster().await.map_err(|error| format!("kubernetes: {error}"))?;
+    let cluster = access(wanted).cluster().await.map_err(|error| format!("kubernetes: {error}"))?;
     let settings = settings(config, wanted, cluster.namespace.clone())?;
     let options = Options {
         settings,
@@ -36,6 +31,15 @@ pub(crate) async fn kubernetes(
         now: process_now,
     };
     Ok((Kubernetes::new(&cluster, options), cluster))
+}
+
+/// Where the cluster is, for machines and for fleets.
+pub(super) fn access(wanted: &keys::Kubernetes) -> Access {
+    Access {
+        kubeconfig: wanted.kubeconfig.clone(),
+        context: wanted.context.clone(),
+        namespace: wanted.namespace.clone(),
+    }
 }
 
 fn between(rate: Rate) -> Duration {

@@ -23,8 +23,9 @@ use crate::{
 
 /// How many moments of a job are kept.
 const MOMENTS_MOST: usize = 48;
-/// How long we remember that we let go of a job: longer than any listing is under way.
-const REMEMBER_LEFT: Duration = Duration::from_secs(300);
+/// How long we remember that we let go of a job: longer than a listing is under way. What an older
+/// one brings is looked into, and let go of again.
+const REMEMBER_LEFT: Duration = Duration::from_secs(90);
 
 /// All jobs in our hands, and what we remember beyond single jobs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -14,14 +14,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::call::{Api, Kind, Refused, STRATEGIC_PATCH};
 use super::stamp;
 use crate::contract::{Class, Error};
 
-/// For how long the machines of one Secret gather. Their Jobs are made meanwhile.
-const GATHER: Duration = Duration::from_millis(8);
 /// How long a Secret waits for the last of its Jobs; those that come later are added.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Kubernetes allows 1 MiB, and an object in the store not much more.
@@ -147,10 +145,11 @@ struct Round {
 
 impl Round {
     async fn run(mut self, mut arrivals: mpsc::UnboundedReceiver<Arrived>) {
-        sleep(GATHER).await;
+        // For as long as the first Job is being made others may join: nobody waits for that.
+        let first = arrivals.recv().await;
         self.close();
         let until = Instant::now() + PATIENCE;
-        let mut batch = Vec::new();
+        let mut batch: Vec<Arrived> = first.into_iter().collect();
         // Ends early when all that have a place have come, or have gone without.
         while let Ok(Some(arrived)) = timeout_at(until, arrivals.recv()).await {
             batch.push(arrived);

@@ -203,6 +203,10 @@ impl Round<'_> {
         if let Ok(offer) = &offer {
             // Kept for it from the first reservation on: no more are reserved than can start.
             self.room.keep(self.policy, &entry.queue, request, offer);
+            // A job that may not begin just now must not keep others from trying.
+            if self.standstill(&entry.queue).is_none() {
+                self.room.try_place(offer);
+            }
         }
         if entry.lease.is_none_or(|lease| lease.until <= self.now) {
             self.reserve_anew(entry);

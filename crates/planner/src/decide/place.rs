@@ -70,6 +70,7 @@ impl<'a> Room<'a> {
         offer: &Offer,
     ) {
         self.keep(policy, queue, request, offer);
+        self.try_place(offer);
         self.take_create(&offer.backend);
     }
 
@@ -81,10 +82,14 @@ impl<'a> Room<'a> {
         request: &Request,
         offer: &Offer,
     ) {
-        self.trials.begin(offer);
         let amount = offer_amount(offer);
         charge(&mut self.usage, queue, &offer.backend, amount);
         charge_rules(&mut self.usage, policy, &request.policies, amount);
+    }
+
+    /// Whoever tries a place that refused others keeps these out until it is known.
+    pub(super) fn try_place(&mut self, offer: &Offer) {
+        self.trials.begin(offer);
     }
 
     /// Counts a machine that this round finds: the ledger has it from the next round on.

@@ -20,10 +20,10 @@ test: ## everything: unit tests, the simulation, real agents, a real Kubernetes 
 	plane=$$(tools/real-parts control-plane) || plane=""
 	chart=$$(tools/real-parts helm) || chart=""
 	images=$$(tools/real-parts buildah) || images=""
-	programs=target/$$(uname -m)-unknown-linux-gnu/release
+	programs=target/$$(uname -m)-unknown-linux-gnu/debug
 	if [ "$${CI:-}" = true ]; then
 	  if [ -z "$$parts" ] || [ -z "$$plane" ] || [ -z "$$chart" ] || [ -z "$$images" ]; then exit 1; fi
-	  programs=$$(deploy/docker/build --programs)
+	  programs=$$(PROFILE=dev deploy/docker/build --programs)
 	fi
 	export $$parts $$plane $$chart $$images JITNEY_STATIC="$$PWD/$$programs" JITNEY_TEST=1
 	if cargo nextest --version >/dev/null 2>&1; then

@@ -120,7 +120,7 @@ async fn the_images_hold_a_program_each_and_what_it_needs() {
     let Some(buildah) = part("JITNEY_BUILDAH", "buildah", "tools/real-parts buildah") else {
         return;
     };
-    let make = "deploy/docker/build --programs";
+    let make = "PROFILE=dev deploy/docker/build --programs";
     let Some(programs) = part("JITNEY_STATIC", "a folder with static programs", make) else {
         return;
     };

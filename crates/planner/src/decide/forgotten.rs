@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use super::Round;
-use crate::{BackendName, Entry, JobRow, Reason};
+use crate::{BackendName, Entry, Reason};
 
 /// How long the first listings are waited for. They take a moment each; a backend that cannot be
 /// listed for longer keeps nothing from the others.
 const FIRST_LOOKS: Duration = Duration::from_secs(10);
-/// Buildkite's clock and ours may differ by so much.
-const CLOCKS: Duration = Duration::from_secs(60);
+/// No reservation lives longer: what an earlier process had in its hands others can see by then.
+const LEASE_MOST: Duration = Duration::from_secs(3_600);
 /// More machines than are made for one job, but with the worst of luck.
 const MANY: u32 = 10;
 /// With `MANY` before it, a number of two digits: names have room for no more.
@@ -19,8 +19,8 @@ const NUMBERS: u64 = 89;
 
 impl Round<'_> {
     /// Waits for each backend's first listing, for some time.
-    pub(super) fn first_looks(&mut self, entry: &Entry) -> Result<(), Reason> {
-        let Some(backend) = self.unlisted_before(entry).cloned() else { return Ok(()) };
+    pub(super) fn first_looks(&mut self) -> Result<(), Reason> {
+        let Some(backend) = self.unlisted_before().cloned() else { return Ok(()) };
         if self.due(self.seen.started_at.plus(FIRST_LOOKS)) {
             return Ok(());
         }
@@ -31,17 +31,17 @@ impl Round<'_> {
     /// it is one that another journal's process hardly used.
     pub(super) fn next_number(&self, entry: &Entry) -> u32 {
         let next = entry.next_attempt();
-        if self.unlisted_before(entry).is_none() {
+        if self.unlisted_before().is_none() {
             return next;
         }
         let ours = self.seen.journal_since.millis() / 1_000 % NUMBERS;
         next.max(MANY + 1 + u32::try_from(ours).unwrap_or_default())
     }
 
-    /// A backend where a machine of the job may be that the journal does not name.
-    fn unlisted_before(&self, entry: &Entry) -> Option<&BackendName> {
-        let before = |row: &JobRow| row.scheduled_at <= self.seen.journal_since.plus(CLOCKS);
-        if !entry.row.as_deref().is_some_and(before) {
+    /// A backend where machines may be that the journal does not name. By our own clock alone: when a
+    /// job became visible is told by another one.
+    fn unlisted_before(&self) -> Option<&BackendName> {
+        if self.now > self.seen.journal_since.plus(LEASE_MOST) {
             return None;
         }
         self.policy

@@ -42,8 +42,10 @@ impl Round<'_> {
             return;
         }
         let Some(attempt) = entry.current() else { return };
-        let by_itself = |end: &crate::EndSeen| end.oom_killed || end.deadline_reached;
-        if attempt.ended.as_deref().is_some_and(by_itself) {
+        // What its place refused never had an agent, so the job's is on another machine.
+        let no_loss =
+            |end: &crate::EndSeen| end.oom_killed || end.deadline_reached || end.refused.is_some();
+        if attempt.ended.as_deref().is_some_and(no_loss) {
             return;
         }
         let Some(over_at) = attempt.end_seen_at.or(attempt.gone_at) else { return };

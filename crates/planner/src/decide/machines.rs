@@ -98,7 +98,10 @@ impl Round<'_> {
 
     pub(super) fn machine(&mut self, entry: &Entry, attempt: &Attempt) {
         self.tell_cut_short(entry, attempt);
-        if self.has_to_go(entry, attempt) {
+        let seen = self.backend(&attempt.backend);
+        let machine = seen.and_then(|seen| seen.machines.get(&(entry.job, attempt.number)));
+        let anothers = machine.is_some_and(|machine| self.took_its_name(attempt, machine));
+        if !anothers && self.has_to_go(entry, attempt) {
             self.delete(entry, attempt);
         }
     }

@@ -230,7 +230,7 @@ impl Round<'_> {
         if let Some(reason) = self.standstill(&entry.queue) {
             return Err(reason);
         }
-        self.first_looks(entry)?;
+        self.first_looks()?;
         if let (Some(failed), false) = (&entry.last_failure, entry.attempts.is_empty()) {
             self.after_failure(entry, failed)?;
         }

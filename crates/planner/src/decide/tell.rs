@@ -40,7 +40,7 @@ impl Round<'_> {
         let (Some(end), Some(seen_at)) = (&attempt.ended, attempt.end_seen_at) else { return };
         // The next machine is made when no agent can come of this one: only the last had the job.
         let is_last = entry.current().is_some_and(|last| last.number == attempt.number);
-        if !had_agent(entry) || !is_last || attempt.failed.is_some() {
+        if !had_agent(entry) || !is_last || attempt.failed.is_some() || end.refused.is_some() {
             return;
         }
         let missed = || matches!(self.word(seen_at), Some((Standing::Acquired, _)));

@@ -6,9 +6,6 @@ use super::check;
 use super::job::job;
 use super::scene::Scene;
 
-const BEFORE: u64 = 900_000;
-const LONG_AFTER: u64 = 1_070_000;
-
 impl Scene {
     /// Another backend is set up that has not been listed.
     fn with_another_backend(&self) -> Self {
@@ -32,9 +29,9 @@ impl Scene {
     }
 }
 
-/// Visible since before the journal, reserved by this process.
+/// Reserved by a process whose journal has just begun.
 fn reserved_again() -> Scene {
-    Scene::new().with_another_backend().taken(job(1).scheduled(BEFORE)).reserved(1).token(1, 1)
+    Scene::new().with_another_backend().taken(job(1)).reserved(1).token(1, 1)
 }
 
 #[test]
@@ -57,9 +54,9 @@ fn with_its_journal_a_process_waits_for_nothing() {
 }
 
 #[test]
-fn a_job_younger_than_the_journal_waits_for_nothing() {
-    let scene = Scene::new().with_another_backend().taken(job(1).scheduled(LONG_AFTER));
-    check(&scene.reserved(1).token(1, 1), "create 1/1 on here");
+fn what_an_earlier_process_had_is_over_after_an_hour() {
+    let scene = Scene::new().with_another_backend().after(3_601).listed_now();
+    check(&scene.taken(job(1)).reserved(1).token(1, 1), "create 1/1 on here");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use planner::{Alarm, Event, JobId, JobState, MachineName, Timestamp};
 
 use super::backends::Order;
 use super::calls::Call;
+use super::faults::Kind;
 use super::key::Key;
 use super::notices::Notices;
 use super::silence::Silence;
@@ -292,15 +293,15 @@ impl Sim<'_> {
         self.broke(Promise::Standstill, Some(event.job()), format!("begun {why}: {event:?}"));
     }
 
-    /// What lived when this process began is no sign of another installation. Where the clock was
-    /// set back, a listing's echo of what is gone may seem to be young, and alarm until it fades.
+    /// What lived when this process began is no sign of another installation. Where our clock is
+    /// behind the backend's, a listing's echo of what is gone may seem young, and alarm until it fades.
     pub(crate) fn check_alarms(&mut self, index: usize, alarms: &[Alarm]) {
         let born_at = self.shells[index].born_at;
-        let set_back = self.clock(index) < self.now;
+        let behind = self.clock(index) < self.now || self.faults.had(Kind::OtherClocks);
         let earlier = |name: &MachineName| {
             let mut machines = self.places.values().flat_map(|place| place.machines.values());
             machines.any(|machine| {
-                let echo = set_back && machine.gone_at.is_some();
+                let echo = behind && machine.gone_at.is_some();
                 machine.seen.name == *name && machine.seen.created_at < born_at && !echo
             })
         };

@@ -53,10 +53,19 @@ impl Round<'_> {
             self.fact(Event::Connected { job, attempt: number, at });
         }
         if attempt.ended.is_none()
+            && !self.may_be_forgotten_ones(attempt)
             && let Some(end) = machine.ended.clone()
         {
             self.fact(Event::MachineEnded { job, attempt: number, end, at });
         }
+    }
+
+    /// Whether the listing may show a machine of the same name that an earlier process had, and of
+    /// which a journal that has just begun knows nothing.
+    fn may_be_forgotten_ones(&self, attempt: &Attempt) -> bool {
+        let settled = self.seen.journal_since.plus(self.listing_lag(&attempt.backend));
+        let listed_at = self.backend(&attempt.backend).and_then(|seen| seen.listed_at);
+        attempt.offer.is_some() && listed_at.is_some_and(|at| at < settled)
     }
 
     /// The listing does not show the machine. It may be behind its time.

@@ -23,10 +23,6 @@ impl Scene {
             scene.seen.backends.insert("there".into(), seen);
         })
     }
-
-    fn old_journal(&self) -> Self {
-        self.change(|scene| scene.seen.journal_since = planner::Timestamp::ZERO)
-    }
 }
 
 /// Reserved by a process whose journal has just begun.
@@ -46,11 +42,6 @@ fn a_backend_that_cannot_be_listed_keeps_nothing_from_the_others_for_long() {
     let scene = reserved_again().after(10).reserved(1).listed_now();
     check(&scene, "mint 1/32");
     check(&scene.token(1, 32), "create 1/32 on here");
-}
-
-#[test]
-fn with_its_journal_a_process_waits_for_nothing() {
-    check(&reserved_again().old_journal(), "create 1/1 on here");
 }
 
 #[test]

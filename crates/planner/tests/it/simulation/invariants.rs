@@ -193,7 +193,10 @@ impl Sim<'_> {
             }
             let same = machine.seen.name == create.name;
             let name = &create.name;
-            let ours = machine.epoch == order.epoch;
+            // What bears another instance's mark and came about late is taken for another
+            // installation's, and never was in this journal.
+            let strangers = machine.seen.instance != order.instance && machine.late;
+            let ours = machine.epoch == order.epoch && !strangers;
             if same && machine.gone_at.is_none() && (ours || !two) {
                 wrong = Some(format!("{name} lives on {} already", machine.backend));
             } else if !ours {

@@ -108,6 +108,7 @@ impl Sim<'_> {
         self.watch.notices.heard(call.shell, *job, notice);
         if let Notice::CutShort { attempt, .. } = notice
             && !self.ran_on(*job, *attempt)
+            && !self.came_late(*job)
             && !self.two_installations()
         {
             let text = format!("{notice:?} is told, but no agent had the job on that machine");
@@ -121,6 +122,13 @@ impl Sim<'_> {
             let text = format!("notification {count} is {notice:?}, and {most} are the most");
             self.broke(Promise::G7, Some(*job), text);
         }
+    }
+
+    /// Whether a machine of the job came about after its delete: whose agent then has the job cannot
+    /// be told from what the next one's says.
+    fn came_late(&self, job: JobId) -> bool {
+        let mut machines = self.places.values().flat_map(|place| place.machines.values());
+        machines.any(|machine| machine.seen.job == job && machine.late)
     }
 
     fn ran_on(&self, job: JobId, attempt: u32) -> bool {

@@ -88,7 +88,9 @@ impl Sim<'_> {
     fn speaks(&self, index: usize, job: JobId, state: JobState) -> bool {
         let shell = &self.shells[index];
         let works = |key: &Key| key.job() == job && brings_forward(key);
-        if shell.in_flight.iter().any(works) {
+        // A question that is answered after a minute is a fault that lasts as long.
+        let late = |key: &Key| key.job() == job && self.faults.had(Kind::LongDelay);
+        if shell.in_flight.iter().any(|key| works(key) || late(key)) {
             return true;
         }
         let Some(hold) = shell.holds.get(&job) else { return false };

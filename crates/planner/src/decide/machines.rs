@@ -53,8 +53,8 @@ impl Round<'_> {
             self.fact(Event::Connected { job, attempt: number, at });
         }
         if attempt.ended.is_none()
-            && !self.may_be_forgotten_ones(attempt)
             && let Some(end) = machine.ended.clone()
+            && !self.may_be_forgotten_ones(attempt)
         {
             self.fact(Event::MachineEnded { job, attempt: number, end, at });
         }
@@ -107,12 +107,19 @@ impl Round<'_> {
 
     pub(super) fn machine(&mut self, entry: &Entry, attempt: &Attempt) {
         self.tell_cut_short(entry, attempt);
-        let seen = self.backend(&attempt.backend);
-        let machine = seen.and_then(|seen| seen.machines.get(&(entry.job, attempt.number)));
-        let anothers = machine.is_some_and(|machine| self.took_its_name(attempt, machine));
-        if !anothers && self.has_to_go(entry, attempt) {
+        if !self.is_anothers(entry, attempt) && self.has_to_go(entry, attempt) {
             self.delete(entry, attempt);
         }
+    }
+
+    /// Whether what the listing shows under the name is another installation's.
+    fn is_anothers(&self, entry: &Entry, attempt: &Attempt) -> bool {
+        if !matches!(attempt.delete, Delete::Confirmed { .. }) {
+            return false;
+        }
+        let seen = self.backend(&attempt.backend);
+        let machine = seen.and_then(|seen| seen.machines.get(&(entry.job, attempt.number)));
+        machine.is_some_and(|machine| self.took_its_name(attempt, machine))
     }
 
     fn has_to_go(&mut self, entry: &Entry, attempt: &Attempt) -> bool {

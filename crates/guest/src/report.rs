@@ -2,6 +2,7 @@
 //! know of it. Both are JSON files; the token never stands in either.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -125,6 +126,21 @@ pub enum Cause {
     NotStarted { reason: String },
     /// The guest itself died; nothing more is known.
     GuestLost,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited { code } => write!(f, "the agent exited with {code}"),
+            Self::Signaled { signal } => write!(f, "the agent was killed by signal {signal}"),
+            Self::Deadline => f.write_str("the machine's deadline was reached"),
+            Self::Stopped => f.write_str("the agent was stopped on request"),
+            Self::NotStarted { reason } => {
+                write!(f, "the agent could not be started: {reason}")
+            }
+            Self::GuestLost => f.write_str("the guest was killed; nothing more is known"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::kubernetes::OF_THE_CONTROLLER;
+
 /// Where a template is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum From {
@@ -46,13 +48,6 @@ const NOT_COPIED: [&str; 13] = [
     "podReplacementPolicy",
     "successPolicy",
     "status",
-];
-/// Labels that the Job controller gives to its pods. A Job without labels of its own gets them too.
-const OF_THE_CONTROLLER: [&str; 4] = [
-    "controller-uid",
-    "job-name",
-    "batch.kubernetes.io/controller-uid",
-    "batch.kubernetes.io/job-name",
 ];
 /// Annotations of tools begin so: what was applied last, and what belongs to which release.
 const TOOLS: [&str; 6] = [

@@ -40,8 +40,8 @@ const NOT_OF_A_TEMPLATE: [&str; 13] = [
     "podReplacementPolicy",
     "managedBy",
 ];
-/// Labels that the Job controller sets on its pods.
-const OF_THE_CONTROLLER: [&str; 4] = [
+/// Labels that the Job controller gives to its pods. A Job without labels of its own gets them too.
+pub(crate) const OF_THE_CONTROLLER: [&str; 4] = [
     "controller-uid",
     "job-name",
     "batch.kubernetes.io/controller-uid",

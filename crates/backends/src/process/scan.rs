@@ -104,22 +104,11 @@ fn end_of(ended: Ended) -> MachineEnd {
     MachineEnd {
         at: ended.at,
         deadline_reached: ended.cause == Cause::Deadline,
-        cause: words(&ended.cause),
+        cause: ended.cause.to_string(),
         log_tail: ended.log_tail,
         cpu_seconds: ended.usage.cpu_seconds,
         peak_memory_bytes: ended.usage.peak_memory_bytes,
         oom_killed: ended.usage.oom_killed,
         refused: None,
-    }
-}
-
-fn words(cause: &Cause) -> String {
-    match cause {
-        Cause::Exited { code } => format!("the agent exited with {code}"),
-        Cause::Signaled { signal } => format!("the agent was killed by signal {signal}"),
-        Cause::Deadline => "the machine's deadline was reached".to_owned(),
-        Cause::Stopped => "the agent was stopped on request".to_owned(),
-        Cause::NotStarted { reason } => format!("the agent could not be started: {reason}"),
-        Cause::GuestLost => "the guest was killed; nothing more is known".to_owned(),
     }
 }

@@ -120,7 +120,7 @@ fn of_message(message: Message) -> MachineEnd {
     let Some(said) = report.ended else {
         return ended(report.started_at, "its guest was killed".to_owned());
     };
-    let mut cause = words(&said.cause);
+    let mut cause = said.cause.to_string();
     if image.is_unfit() {
         cause = image.line().unwrap_or(cause);
     } else if report.connected_at.is_none()
@@ -138,17 +138,6 @@ fn of_message(message: Message) -> MachineEnd {
         oom_killed: usage.oom_killed,
         deadline_reached: of == Cause::Deadline,
         refused: image.is_unfit().then_some(Class::Rejected),
-    }
-}
-
-fn words(cause: &Cause) -> String {
-    match cause {
-        Cause::Exited { code } => format!("the agent exited with {code}"),
-        Cause::Signaled { signal } => format!("the agent was killed by signal {signal}"),
-        Cause::Deadline => "the machine's deadline was reached".to_owned(),
-        Cause::Stopped => "the agent was stopped on request".to_owned(),
-        Cause::NotStarted { reason } => format!("the agent could not be started: {reason}"),
-        Cause::GuestLost => "the guest was killed; nothing more is known".to_owned(),
     }
 }
 

@@ -17,6 +17,9 @@ pub(crate) enum Stack {
     Other,
 }
 
+/// The epoch of what no journal knows of.
+pub(crate) const NOBODY: u64 = 0;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reservation {
     pub(crate) by: Stack,
@@ -132,6 +135,14 @@ impl Buildkite {
         job.state = JobState::Reserved;
         job.reservation = Some(Reservation { by, until, epoch });
         true
+    }
+
+    /// The journal of that epoch knows nothing of what it reserved here.
+    pub(crate) fn forgotten_by(&mut self, epoch: u64, job: JobId) {
+        let held = self.jobs.get_mut(&job).and_then(|job| job.reservation.as_mut());
+        if let Some(held) = held.filter(|held| held.by == Stack::Ours && held.epoch == epoch) {
+            held.epoch = NOBODY;
+        }
     }
 
     /// Whether this stack may reserve the job, or extend what it has.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use planner::{BuildkiteSeen, Ledger, Observation, Timestamp, WorstCost};
 
+use super::buildkite::NOBODY;
 use super::clocks::Skew;
 use super::faults::Kind;
 use super::shell::Shell;
@@ -81,6 +82,7 @@ impl Sim<'_> {
         let lost = self.strikes(Kind::LostJournal, 600);
         let epoch = self.serial();
         let renamed = lost && self.dice.chance(300);
+        self.forget(index);
         let shell = &mut self.shells[index];
         shell.alive = false;
         shell.frozen_until = None;
@@ -107,6 +109,19 @@ impl Sim<'_> {
         if !restarting {
             let down = self.dice.millis(100, 4_000);
             self.after(down, Happening::Restart(index));
+        }
+    }
+
+    /// What a full disk kept out of the journal is as unknown after a crash as if that were lost.
+    fn forget(&mut self, index: usize) {
+        let epoch = self.shells[index].epoch;
+        for job in self.shells[index].known_to_memory_alone() {
+            self.buildkite.forgotten_by(epoch, job);
+            for machine in self.places.values_mut().flat_map(|place| place.machines.values_mut()) {
+                if machine.seen.job == job && machine.epoch == epoch {
+                    machine.epoch = NOBODY;
+                }
+            }
         }
     }
 

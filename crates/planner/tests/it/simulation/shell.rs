@@ -144,6 +144,15 @@ impl Shell {
         self.write_down();
     }
 
+    /// Jobs that a full disk kept out of the journal: a crash forgets them, as a lost journal does.
+    pub(crate) fn known_to_memory_alone(&self) -> BTreeSet<JobId> {
+        let mut jobs: BTreeSet<_> = self.unwritten.iter().map(Event::job).collect();
+        for event in &self.journal {
+            jobs.remove(&event.job());
+        }
+        jobs
+    }
+
     /// What is done with leaves the journal, with all that was written of it.
     fn write_down(&mut self) {
         for event in std::mem::take(&mut self.unwritten) {

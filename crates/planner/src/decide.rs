@@ -25,10 +25,11 @@ use std::time::Duration;
 
 use crate::job::Standing;
 use crate::{
-    Action, Alarm, Answer, BackendName, BackendSeen, BuildKey, Event, FailureClass, Hold, JobId,
-    Ledger, Observation, Plan, Policy, QueueKey, QueuePolicy, QueueSeen, Reason, Step, Timestamp,
+    Action, Alarm, Answer, Attempt, BackendName, BackendSeen, BuildKey, Event, FailureClass, Hold,
+    JobId, Ledger, MachineSeen, Observation, Plan, Policy, QueueKey, QueuePolicy, QueueSeen,
+    Reason, Step, Timestamp,
 };
-use alongside::Alongside;
+use alongside::{Alongside, Listings};
 use calls::Calls;
 use place::Room;
 
@@ -44,6 +45,7 @@ pub fn decide(ledger: &Ledger, seen: &Observation, policy: &Policy, now: Timesta
         calls: Calls::default(),
         room: Room::of(ledger, seen, policy, now),
         heard: None,
+        shown: Vec::new(),
         retried: Vec::new(),
         adopted: BTreeSet::new(),
         other_installation: None,
@@ -52,8 +54,10 @@ pub fn decide(ledger: &Ledger, seen: &Observation, policy: &Policy, now: Timesta
     round.denied();
     round.api_denied();
     let mut answers = Alongside::of(&seen.answers);
+    let mut listings = Listings::of(&seen.backends);
     for entry in ledger.entries.values() {
         round.heard = answers.get(&entry.job).copied();
+        listings.show(entry, &mut round.shown);
         round.hand(entry);
     }
     round.intake();
@@ -73,6 +77,8 @@ struct Round<'a> {
     room: Room<'a>,
     /// Buildkite's last word on the job in our hands that is looked at just now.
     heard: Option<Answer>,
+    /// Its machines that a listing shows, by the number of their attempt.
+    shown: Vec<(u32, &'a MachineSeen)>,
     /// Builds of which this round asks for the retry of a lost job, once for each.
     retried: Vec<BuildKey>,
     /// Jobs of which this round found a machine that the ledger does not name.
@@ -129,6 +135,12 @@ impl<'a> Round<'a> {
 
     fn backend(&self, name: &BackendName) -> Option<&'a BackendSeen> {
         self.seen.backends.get(name)
+    }
+
+    /// What a listing shows of the attempt that is looked at just now.
+    fn machine_of(&self, attempt: &Attempt) -> Option<&'a MachineSeen> {
+        let mut shown = self.shown.iter();
+        shown.find(|(number, _)| *number == attempt.number).map(|(_, machine)| *machine)
     }
 
     /// How far the backend's listings may be behind their time.

@@ -3,6 +3,9 @@
 
 use std::collections::{BTreeMap, btree_map::Iter};
 use std::iter::Peekable;
+use std::sync::Arc;
+
+use crate::{BackendName, BackendSeen, Entry, JobId, MachineSeen};
 
 /// A map that is asked for keys in their order only.
 pub(super) struct Alongside<'a, K, V> {
@@ -18,6 +21,28 @@ impl<'a, K: Ord, V> Alongside<'a, K, V> {
     pub(super) fn get(&mut self, key: &K) -> Option<&'a V> {
         while self.rest.next_if(|(known, _)| *known < key).is_some() {}
         self.rest.peek().filter(|(known, _)| *known == key).map(|(_, value)| *value)
+    }
+}
+
+/// What each backend lists, for the jobs in our hands in their order.
+pub(super) struct Listings<'a>(Vec<(&'a BackendName, Listing<'a>)>);
+
+type Listing<'a> = Alongside<'a, (JobId, u32), Arc<MachineSeen>>;
+
+impl<'a> Listings<'a> {
+    pub(super) fn of(backends: &'a BTreeMap<BackendName, BackendSeen>) -> Self {
+        Self(backends.iter().map(|(name, seen)| (name, Alongside::of(&seen.machines))).collect())
+    }
+
+    /// Leaves in `shown` what is listed of the job's attempts that hold something.
+    pub(super) fn show(&mut self, entry: &Entry, shown: &mut Vec<(u32, &'a MachineSeen)>) {
+        shown.clear();
+        for attempt in entry.attempts.iter().filter(|attempt| attempt.holds()) {
+            let mut listings = self.0.iter_mut();
+            let listing = listings.find(|(name, _)| **name == attempt.backend);
+            let machine = listing.and_then(|(_, of)| of.get(&(entry.job, attempt.number)));
+            shown.extend(machine.map(|machine| (attempt.number, &**machine)));
+        }
     }
 }
 

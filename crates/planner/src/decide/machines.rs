@@ -23,15 +23,11 @@ const DELETE_TAKES: Duration = Duration::from_secs(10);
 
 impl Round<'_> {
     pub(super) fn machine_facts(&mut self, entry: &Entry, attempt: &Attempt) {
-        let Some(backend) = self.backend(&attempt.backend) else { return };
-        let machine = backend.machines.get(&(entry.job, attempt.number));
-        match machine.filter(|machine| !self.took_its_name(attempt, machine)) {
-            Some(machine) => self.present(entry, attempt, machine),
-            None => {
-                if let Some(listed_at) = backend.listed_at {
-                    self.absent(entry, attempt, listed_at);
-                }
-            }
+        let machine = self.machine_of(attempt);
+        if let Some(machine) = machine.filter(|machine| !self.took_its_name(attempt, machine)) {
+            self.present(entry, attempt, machine);
+        } else if let Some(listed_at) = self.backend(&attempt.backend).and_then(|of| of.listed_at) {
+            self.absent(entry, attempt, listed_at);
         }
     }
 
@@ -107,18 +103,14 @@ impl Round<'_> {
 
     pub(super) fn machine(&mut self, entry: &Entry, attempt: &Attempt) {
         self.tell_cut_short(entry, attempt);
-        if !self.is_anothers(entry, attempt) && self.has_to_go(entry, attempt) {
+        if !self.is_anothers(attempt) && self.has_to_go(entry, attempt) {
             self.delete(entry, attempt);
         }
     }
 
     /// Whether what the listing shows under the name is another installation's.
-    fn is_anothers(&self, entry: &Entry, attempt: &Attempt) -> bool {
-        if !matches!(attempt.delete, Delete::Confirmed { .. }) {
-            return false;
-        }
-        let seen = self.backend(&attempt.backend);
-        let machine = seen.and_then(|seen| seen.machines.get(&(entry.job, attempt.number)));
+    fn is_anothers(&self, attempt: &Attempt) -> bool {
+        let machine = self.machine_of(attempt);
         machine.is_some_and(|machine| self.took_its_name(attempt, machine))
     }
 
@@ -233,12 +225,9 @@ impl Round<'_> {
             }
             // Confirmed, and a listing that cannot be behind still shows it.
             Delete::Confirmed { at } => {
-                let seen = self.backend(&attempt.backend);
-
-                seen.is_some_and(|backend| {
-                    backend.machines.contains_key(&(entry.job, attempt.number))
-                        && backend.listed_at.is_some_and(|listed| listed >= at.plus(lag))
-                })
+                let listed_at = self.backend(&attempt.backend).and_then(|seen| seen.listed_at);
+                let shown = self.machine_of(attempt).is_some();
+                shown && listed_at.is_some_and(|listed| listed >= at.plus(lag))
             }
         };
         if !now {

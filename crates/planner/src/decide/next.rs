@@ -62,10 +62,7 @@ impl Round<'_> {
         let reason = match &attempt.outcome {
             Outcome::Made { .. } => {
                 self.tell_made(entry, attempt);
-                let note = self
-                    .backend(&backend)
-                    .and_then(|seen| seen.machines.get(&(entry.job, attempt.number)))
-                    .and_then(|machine| machine.note.clone());
+                let note = self.machine_of(attempt).and_then(|machine| machine.note.clone());
                 match attempt.connected_at {
                     Some(_) => Reason::AgentConnected { backend },
                     None => Reason::Starting { backend, note },

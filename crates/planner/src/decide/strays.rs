@@ -13,9 +13,11 @@ impl Round<'_> {
         for (name, backend) in &seen.backends {
             let Some(listed_at) = backend.listed_at else { continue };
             let mut entries = Alongside::of(&self.ledger.entries);
+            // A listing may be behind its time, so what was removed a moment ago is not news.
+            let settled = listed_at.minus(self.listing_lag(name));
             for machine in backend.machines.values() {
                 let entry = entries.get(&machine.job);
-                let unknown = self.unknown(name, machine, entry, listed_at);
+                let unknown = self.unknown(name, machine, entry, settled);
                 if self.is_strangers(name, backend, machine, entry, unknown) {
                     self.stranger(machine);
                 } else if unknown {
@@ -66,26 +68,24 @@ impl Round<'_> {
         self.other_installation = Some(instance);
     }
 
-    /// Whether the listing shows something that the ledger does not. A listing may be behind its
-    /// time, so what was removed a moment ago is not news.
+    /// Whether the listing, which knows all that was until `settled`, shows something that the
+    /// ledger does not.
     fn unknown(
         &self,
         backend: &BackendName,
         machine: &MachineSeen,
         entry: Option<&Entry>,
-        listed_at: Timestamp,
+        settled: Timestamp,
     ) -> bool {
-        let lag = self.listing_lag(backend);
         let Some(entry) = entry else {
             let left_at = self.ledger.left.get(&machine.job);
-            return left_at.is_none_or(|left_at| listed_at >= left_at.plus(lag));
+            return left_at.is_none_or(|left_at| settled >= *left_at);
         };
         let known = entry.attempts.iter().find(|attempt| attempt.number == machine.attempt);
         match known {
             None => true,
             Some(attempt) => {
-                attempt.backend == *backend
-                    && attempt.gone_at.is_some_and(|gone| listed_at >= gone.plus(lag))
+                attempt.backend == *backend && attempt.gone_at.is_some_and(|gone| settled >= gone)
             }
         }
     }

@@ -28,12 +28,14 @@ pub(crate) fn jitney(args: &[&str], home: &Path) -> Done<Command> {
     Ok(command)
 }
 
-/// The program lies beside this one.
+/// What is shipped is built beside this one, and takes longer.
 fn program() -> Done<PathBuf> {
-    let program = std::env::current_exe()?.with_file_name("jitney");
+    let here = std::env::current_exe()?;
+    let target = here.parent().and_then(Path::parent).ok_or("there is no folder of builds")?;
+    let program = target.join("dist/jitney");
     if !program.is_file() {
         let shown = program.display();
-        return Err(format!("{shown} is not there: cargo build --release -p jitney").into());
+        return Err(format!("{shown} is not there: cargo build --profile dist -p jitney").into());
     }
     Ok(program)
 }

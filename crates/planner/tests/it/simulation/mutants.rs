@@ -97,13 +97,14 @@ impl Mutant {
             Corrupts::Plan(_) => "plan",
             Corrupts::Event(_) => "event",
         };
-        let rule = self.rule.map_or_else(String::new, |rule| rule.to_string());
+        let rule = self.rule.map_or_else(|| "–".to_owned(), |rule| rule.to_string());
         let faults: Vec<String> = self.faults.iter().map(|kind| format!("{kind:?}")).collect();
         let (by, seeds) = match caught {
             Some((seed, broken)) => (format!("{:?}", broken.promise), (seed + 1).to_string()),
             None => ("**nobody**".to_owned(), SEEDS_MOST.to_string()),
         };
         let (name, faults, millis) = (self.name, faults.join(", "), took.as_millis());
+        let faults = if faults.is_empty() { "–".to_owned() } else { faults };
         format!("| {name} | {corrupted} | {rule} | {faults} | {by} | {seeds} | {millis} ms |")
     }
 }

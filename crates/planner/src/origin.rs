@@ -14,7 +14,6 @@ use crate::ledger::doubled;
 const LOOKS_MOST: u32 = 5;
 /// After a look that failed, others at the same job wait for this long, and twice as long each time.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-const LOOK_AGAIN_MOST: Duration = Duration::from_secs(30);
 
 /// What the environment of a build's jobs says. What it does not say is unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +79,8 @@ impl OriginSeen {
         if failures >= LOOKS_MOST {
             return Self::Denied { words };
         }
-        let pause = doubled(LOOK_AGAIN, failures - 1, LOOK_AGAIN_MOST);
+        // `LOOKS_MOST` bounds it.
+        let pause = doubled(LOOK_AGAIN, failures - 1, Duration::MAX);
         Self::Unknown { failures, words: Some(words), not_before: now.plus(pause) }
     }
 

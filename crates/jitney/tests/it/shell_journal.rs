@@ -139,6 +139,22 @@ async fn a_corrupt_journal_is_moved_aside_and_the_instance_survives() {
 }
 
 #[tokio::test]
+async fn when_it_was_begun_is_kept_until_it_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    drop(open(&options).journal);
+    let file = rusqlite::Connection::open(&options.path).unwrap();
+    assert_eq!(file.execute("UPDATE begun SET at = 5", []).unwrap(), 1);
+    drop(file);
+    assert_eq!(open(&options).begun_at, at(5));
+
+    std::fs::write(&options.path, "no journal at all, and long enough to be told from one").unwrap();
+    let anew = open(&options);
+    assert!(anew.moved_aside.is_some());
+    assert!(anew.begun_at > at(5), "{:?}", anew.begun_at);
+}
+
+#[tokio::test]
 async fn a_journal_with_an_event_that_nobody_understands_is_moved_aside() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(folder.path());

@@ -148,7 +148,8 @@ async fn when_it_was_begun_is_kept_until_it_is_begun_anew() {
     drop(file);
     assert_eq!(open(&options).begun_at, at(5));
 
-    std::fs::write(&options.path, "no journal at all, and long enough to be told from one").unwrap();
+    std::fs::write(&options.path, "no journal at all, and long enough to be told from one")
+        .unwrap();
     let anew = open(&options);
     assert!(anew.moved_aside.is_some());
     assert!(anew.begun_at > at(5), "{:?}", anew.begun_at);

@@ -22,6 +22,8 @@ pub enum Error {
     Ended { program: &'static str, log: String },
     #[error("{what} is not there within {seconds} s")]
     Late { what: String, seconds: u64 },
+    #[error("after {seconds} s there is still {left}")]
+    Left { left: String, seconds: u64 },
     #[error("no pod {0} runs on this node")]
     NoSuchPod(String),
 }

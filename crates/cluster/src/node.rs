@@ -114,7 +114,7 @@ impl Node {
     }
 
     /// Ends a container as the kernel ends one that takes more memory than it may. Where the
-    /// memory controller (version 1) is there, a real one ends by itself.
+    /// memory controller (version 1) is there, a real one ends by itself, with all that runs in it.
     ///
     /// # Errors
     ///

@@ -4,6 +4,7 @@
 pub(crate) mod access;
 mod audit;
 pub(crate) mod certificates;
+mod empty;
 mod program;
 
 use std::fs::{self, Permissions};

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use layout::Layout;
+pub(crate) use usage::Gauge;
 
 use crate::place::named;
 

@@ -3,7 +3,9 @@
 //! known here, only what a container sees: its environment, its mounts, its termination message.
 
 mod image;
+mod memory;
 mod message;
+mod sampler;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,7 +24,10 @@ use crate::cgroup::{Groups, Layout};
 use crate::place::{Place, make_dir, named, read_json, write_json, write_whole};
 use crate::report::{Cause, Isolate, Orders, Report, TokenBy};
 use image::Image;
+pub use memory::{Look, Memory, Program};
+use message::LastWords;
 pub use message::{LONGEST_MESSAGE, Message};
+use sampler::Sampler;
 
 /// Where the guest lies in its own image.
 pub const IN_IMAGE: &str = "/jitney-guest";
@@ -33,6 +38,8 @@ pub const AGENT: &str = "/jitney/bin/buildkite-agent";
 /// The machine's directory, on the volume that the job's disk is.
 pub const DISK: &str = "/jitney/disk";
 const MACHINE: &str = "/jitney/disk/machine";
+/// What the kubelet tells of a container that has ended.
+pub const LAST_WORDS: &str = "/dev/termination-log";
 /// Where an operator's `buildkite-agent.cfg` and hooks are mounted, if there are any.
 pub const CONFIG: &str = "/jitney/config";
 /// The variables by which the guest is told.
@@ -194,23 +201,50 @@ fn attend(machine: &Path) -> ExitCode {
     if let Some(line) = image.line() {
         eprintln!("jitney guest: {line}");
     }
+    let sampler = Sampler::start(&place, &image, last_words())
+        .inspect_err(|error| eprintln!("jitney guest: memory is not looked at: {error}"))
+        .ok();
     let ran = crate::run(machine);
+    let seen = sampler.map(Sampler::stop).unwrap_or_default();
     let report: Option<Report> = read_json(&place.report()).unwrap_or_else(|error| {
         eprintln!("jitney guest: {error}");
         None
     });
-    let Some(mut report) = report else { return ran };
-    if let Some(ended) = report.ended.as_mut() {
-        let used = Groups::around_us(&Layout::read()).usage();
-        ended.usage.peak_memory_bytes = ended.usage.peak_memory_bytes.or(used.peak_memory_bytes);
-        ended.usage.oom_killed |= used.oom_killed;
-    }
-    let code = report.ended.as_ref().map_or(1, |ended| code_of(&ended.cause));
-    let message = Message::new(report, image);
-    if let Err(error) = message.leave(Path::new("/dev/termination-log")) {
+    let words = last_words();
+    let (code, said) = match report {
+        Some(report) => {
+            let code = report.ended.as_ref().map_or(1, |ended| code_of(&ended.cause));
+            let message = last_message(report, image, seen);
+            (ExitCode::from(code), words.map(|mut words| words.say(message)))
+        }
+        // The log says why.
+        None => (ran, words.map(|mut words| words.take_back())),
+    };
+    if let Some(Err(error)) = said {
         eprintln!("jitney guest: the container's last words are lost: {error}");
     }
-    ExitCode::from(code)
+    code
+}
+
+fn last_words() -> Option<LastWords> {
+    let words = LastWords::open(Path::new(LAST_WORDS));
+    words.inspect_err(|error| eprintln!("jitney guest: {LAST_WORDS}: {error}")).ok()
+}
+
+/// The report with what the container as a whole has used.
+fn last_message(mut report: Report, image: Image, seen: Memory) -> Message {
+    let mut memory = Memory::default();
+    if let Some(ended) = report.ended.as_mut() {
+        let used = Groups::around_us(&Layout::read()).usage();
+        let sampled = Some(seen.peak_bytes).filter(|peak| *peak > 0);
+        let usage = &mut ended.usage;
+        usage.peak_memory_bytes = usage.peak_memory_bytes.or(used.peak_memory_bytes).or(sampled);
+        usage.oom_killed |= used.oom_killed;
+        if usage.oom_killed {
+            memory = seen;
+        }
+    }
+    Message { report, image, memory }
 }
 
 /// Looks at what the image has, and makes do where it can: another home, another shell. Without

@@ -76,8 +76,19 @@ pub(crate) fn cpu_of_children() -> Option<f64> {
 
 /// Everything below this process, zombies apart: a subreaper is the parent of all that was left.
 pub(crate) fn below_us() -> Vec<i32> {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    descendants(&processes(), &BTreeSet::from([own]))
+    descendants(&processes(), &BTreeSet::from([us()]))
+}
+
+/// The same with what is known of each.
+pub(crate) fn running_below_us() -> Vec<Process> {
+    let mut all = running();
+    let parents = all.iter().map(|(pid, process)| (*pid, process.parent)).collect();
+    let below = descendants(&parents, &BTreeSet::from([us()]));
+    below.into_iter().filter_map(|pid| all.remove(&pid)).collect()
+}
+
+fn us() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
 }
 
 /// Kills what a dead guest has left behind, and removes its control groups. Only to be called by
@@ -108,7 +119,7 @@ pub enum Remains {
 /// What belongs to the machine: by control group, by the mark in its environment; and all that
 /// is below one of those. (Not by working in its directory: so does whoever takes a look.)
 fn remains(place: &Place, groups: &Groups) -> Vec<i32> {
-    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let own = us();
     let all = processes();
     let mut roots: BTreeSet<i32> = groups.members().into_iter().collect();
     roots.extend(all.keys().filter(|pid| belongs(**pid, place.dir())));
@@ -128,23 +139,42 @@ fn belongs(pid: i32, dir: &Path) -> bool {
 
 /// Parent by process, of all that are alive.
 fn processes() -> BTreeMap<i32, i32> {
+    running().into_iter().map(|(pid, process)| (pid, process.parent)).collect()
+}
+
+/// A process that is alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    parent: i32,
+    /// Its program's, cut by the kernel at 15 bytes. Its arguments would say more, and may hold
+    /// secrets.
+    pub(crate) name: String,
+    /// How many pages of memory it has, those that it shares with others included.
+    pub(crate) pages: u64,
+}
+
+fn running() -> BTreeMap<i32, Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
     let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
     pids.filter_map(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Some((pid, parent_of(&stat)?))
+        // A name need not be text.
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        Some((pid, process(&String::from_utf8_lossy(&stat))?))
     })
     .collect()
 }
 
-/// The parent in a line of `/proc/<pid>/stat`; `None` for what is dead.
-fn parent_of(stat: &str) -> Option<i32> {
+/// A line of `/proc/<pid>/stat`; `None` for what is dead.
+fn process(stat: &str) -> Option<Process> {
     // The name may hold anything, a closing parenthesis too; the last one ends it.
-    let (_, rest) = stat.rsplit_once(')')?;
+    let (before, rest) = stat.rsplit_once(')')?;
+    let name = before.split_once('(')?.1.to_owned();
     let mut fields = rest.split_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(parent)
+    // Number 24, where the state is 3.
+    let pages = fields.nth(19).and_then(|pages| pages.parse().ok()).unwrap_or_default();
+    (!matches!(state, "Z" | "X")).then_some(Process { parent, name, pages })
 }
 
 fn descendants(all: &BTreeMap<i32, i32>, roots: &BTreeSet<i32>) -> Vec<i32> {
@@ -172,9 +202,13 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_does_not_hide_the_parent() {
-        assert_eq!(parent_of("12 (a) R 9) S 7 12 12 0 -1"), Some(7));
-        assert_eq!(parent_of("12 (gone) Z 7 12"), None);
-        assert_eq!(parent_of("12 gone"), None);
+        let named = |name: &str, pages| Process { parent: 7, name: name.to_owned(), pages };
+        assert_eq!(process("12 (a) R 9) S 7 12 12 0 -1"), Some(named("a) R 9", 0)));
+        assert_eq!(process("12 (gone) Z 7 12"), None);
+        assert_eq!(process("12 gone"), None);
+        let whole = "4242 (cc1plus) R 7 42 42 0 -1 4194304 9 0 0 0 31 4 0 0 20 0 1 0 99 512000 1234 \
+                     18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
+        assert_eq!(process(whole), Some(named("cc1plus", 1234)));
     }
 
     #[test]

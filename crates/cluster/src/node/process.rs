@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::played::Player;
 use crate::plane::MEMORY;
@@ -72,6 +76,7 @@ pub(super) struct Process {
     child: Child,
     pid: Pid,
     ended: bool,
+    out_of_memory: bool,
     memory: Option<MemoryGroup>,
     log: PathBuf,
 }
@@ -105,7 +110,7 @@ impl Process {
         let pid = line.trim().parse().ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| format!("the container's set-up ended: {}", line.trim()))?;
         let log = recipe.log.clone();
-        let process = Self { child, pid, ended: false, memory, log };
+        let process = Self { child, pid, ended: false, out_of_memory: false, memory, log };
         process.executed().await;
         Ok(process)
     }
@@ -146,7 +151,15 @@ impl Process {
 
     /// Nothing of it runs any more then. May be dropped and called again.
     pub(super) async fn wait(&mut self) -> Exit {
-        let status = self.child.wait().await;
+        let status = tokio::select! {
+            status = self.child.wait() => status,
+            () = run_out(self.memory.as_ref()), if !self.out_of_memory => {
+                // Version 2 of control groups, as kubelets use it, ends all of a container then.
+                self.out_of_memory = true;
+                self.signal(Signal::KILL);
+                self.child.wait().await
+            }
+        };
         self.ended = true;
         let code = match &status {
             Ok(status) => {
@@ -162,7 +175,8 @@ impl Process {
         let not_started = NOT_EXECUTED_CODES.contains(&code).then(|| tail(&self.log, 1, 1024));
         Exit {
             code,
-            out_of_memory: self.memory.as_ref().is_some_and(MemoryGroup::killed),
+            out_of_memory: self.out_of_memory
+                || self.memory.as_ref().is_some_and(MemoryGroup::killed),
             not_started: not_started.filter(|words| words.starts_with(NOT_EXECUTED)),
         }
     }
@@ -191,7 +205,7 @@ fn command(
         .arg(&recipe.script)
         .arg(&recipe.scratch)
         .arg(&recipe.lower)
-        .arg(memory.map(|group| group.0.as_path()).unwrap_or(Path::new("")))
+        .arg(memory.map(|group| group.path.as_path()).unwrap_or(Path::new("")))
         .arg(within(&recipe.lower, Path::new(&recipe.directory)))
         .arg(&recipe.hostname)
         .arg(recipe.environment.get("PATH").map_or(PATH, String::as_str))
@@ -254,20 +268,68 @@ pub(super) fn within(root: &Path, path: &Path) -> PathBuf {
 
 /// A group of the memory controller, version 1. There is none where that is not mounted.
 #[derive(Debug)]
-struct MemoryGroup(PathBuf);
+struct MemoryGroup {
+    path: PathBuf,
+    run_out: Option<RunOut>,
+}
+
+/// Tells once there is no more memory to be had.
+#[derive(Debug)]
+struct RunOut {
+    told: CancellationToken,
+    /// The kernel counts on it, and so do we when nobody wants to know any more.
+    count: Arc<OwnedFd>,
+}
+
+/// Never, where nobody can tell.
+async fn run_out(group: Option<&MemoryGroup>) {
+    match group.and_then(|group| group.run_out.as_ref()) {
+        Some(run_out) => run_out.told.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl RunOut {
+    fn of(group: &Path) -> std::io::Result<Self> {
+        let count = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let control = File::open(group.join("memory.oom_control"))?;
+        let order = format!("{} {}", count.as_raw_fd(), control.as_raw_fd());
+        fs::write(group.join("cgroup.event_control"), order)?;
+        let told = CancellationToken::new();
+        let (waits_for, tells) = (Arc::clone(&count), told.clone());
+        std::thread::Builder::new().name("memory".to_owned()).spawn(move || {
+            let mut number = [0; 8];
+            if rustix::io::read(&*waits_for, &mut number).is_ok() {
+                tells.cancel();
+            }
+        })?;
+        Ok(Self { told, count })
+    }
+}
+
+impl Drop for RunOut {
+    fn drop(&mut self) {
+        // Ends the thread. A counter that is full would have ended it before.
+        let _ = rustix::io::write(&*self.count, &1_u64.to_ne_bytes());
+    }
+}
 
 impl MemoryGroup {
     fn make(path: &Path, limit: Option<u64>) -> Option<Self> {
         fs::create_dir_all(path).ok()?;
-        let group = Self(path.to_owned());
+        // From here on its drop removes it.
+        let mut group = Self { path: path.to_owned(), run_out: None };
         if let Some(limit) = limit {
             fs::write(path.join("memory.limit_in_bytes"), limit.to_string()).ok()?;
+            let run_out = RunOut::of(path);
+            group.run_out =
+                run_out.inspect_err(|error| eprintln!("{}: {error}", path.display())).ok();
         }
         Some(group)
     }
 
     fn killed(&self) -> bool {
-        let told = fs::read_to_string(self.0.join("memory.oom_control")).unwrap_or_default();
+        let told = fs::read_to_string(self.path.join("memory.oom_control")).unwrap_or_default();
         let mut counts = told.lines().filter_map(|line| line.strip_prefix("oom_kill "));
         counts.any(|count| count != "0")
     }
@@ -276,7 +338,7 @@ impl MemoryGroup {
 impl Drop for MemoryGroup {
     fn drop(&mut self) {
         // Not yet where a process was only just killed; then it goes with the plane.
-        let removed = fs::remove_dir(&self.0);
+        let removed = fs::remove_dir(&self.path);
         drop(removed);
     }
 }

@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cluster::{ControlPlane, NodeOptions, connect};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client};
 use serde_json::json;
@@ -150,6 +150,30 @@ async fn nothing_is_left_of_one_that_is_killed() {
         assert!(Instant::now() < end, "{:?}", alive(&folder, "no mark"));
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_namespace_is_named_until_it_is_gone() {
+    let Some(ground) = Ground::new("empty").await else { return };
+    let secret = json!({ "metadata": { "name": "one" }, "stringData": { "key": "x" } });
+    ground.create::<Secret>(secret).await;
+    ground.shell("pod", "exec sleep 100").await;
+    ground.until_phase("pod", "Running").await;
+    let empty = |seconds| ground.plane.until_empty(&ground.namespace, Duration::from_secs(seconds));
+    let left = empty(1).await.expect_err("there are two").to_string();
+    assert_eq!(left, "after 1 s there is still Pod pod, Secret one");
+    let waiting = async {
+        let began = Instant::now();
+        empty(LONG.as_secs()).await.expect("it is empty in the end");
+        began.elapsed()
+    };
+    let removing = async {
+        ground.api::<Secret>().delete("one", &Default::default()).await.expect("deleted");
+        let now = DeleteParams::default().grace_period(0);
+        ground.api::<Pod>().delete("pod", &now).await.expect("deleted");
+    };
+    let (took, ()) = tokio::join!(waiting, removing);
+    assert!(took < LONG / 2, "a watch tells of it: {took:?}");
 }
 
 /// Runs one of these tests by itself, in another environment. Whether it was good, and its words.

@@ -11,6 +11,7 @@ mod explain;
 mod first;
 mod interrupt;
 mod plan;
+mod prices;
 mod replay;
 mod route;
 mod sandbox;
@@ -71,6 +72,7 @@ pub fn run(args: Vec<OsString>, environment: &Environment) -> ExitCode {
         Command::Drain(asked) => drain::drain(&asked, &context),
         Command::CheckConfig(asked) => check::check(&asked, &context),
         Command::Plan(asked) => plan::plan(&asked, &context),
+        Command::Prices(asked) => prices::prices(&asked, &context),
         Command::Route(asked) => route::route(&asked, &context),
         Command::Replay(asked) => replay::replay(&asked, &context),
         Command::Sandbox(asked) => sandbox::sandbox(asked, &context),

@@ -16,6 +16,7 @@ mod reload;
 pub mod reports;
 pub mod server;
 mod settings;
+mod tables;
 pub(crate) mod tree;
 mod unbuilt;
 mod values;
@@ -23,8 +24,9 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use planner::{BackendKind, BackendName, QueueKey};
+use planner::{BackendKind, BackendName, QueueKey, Tables};
 
 use self::backends::{Backend, Surroundings};
 use self::fleets::{Fleet, Mirror};
@@ -70,6 +72,8 @@ pub struct Config {
     pub notify: Notify,
     pub log: Log,
     pub traces: Traces,
+    /// The operator's own families and prices, over those that ship.
+    tables: Option<Arc<Tables>>,
     settings: Settings,
 }
 
@@ -81,6 +85,7 @@ impl Config {
             read_file(path).map_err(|complaint| ConfigError::unreadable(&file, complaint))?;
         let mut config = Self::parse(&file, &text, environment)?;
         config.anchor(path.parent().unwrap_or(Path::new("")));
+        config.read_tables(&file)?;
         Ok(config)
     }
 
@@ -164,6 +169,7 @@ impl Config {
                 .into_iter()
                 .filter_map(|(name, backend)| Some((BackendName::new(&name), backend?)))
                 .collect(),
+            tables: None,
             settings: Settings::default(),
         }
     }

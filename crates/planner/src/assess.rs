@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use self::law::{Doubt, Law};
 use self::tags::{Asked, invalid};
-use crate::offer::{Misfit, Most, misfits, offer};
+use crate::offer::{Excluded, Misfit, Most, Rank, Resolved, misfits, offer, vms_for};
 use crate::shape::{Wish, Word, nearest, shown_pair};
 use crate::words::crop;
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
     QueuePolicy, Request, Shape, Verdict,
 };
 
+/// Stands in a list of families for all others, which then are tried after those that it names.
+const ANY_FAMILY: &str = "any";
 /// What a job gets where neither it nor its queue says anything. Six hours is what other systems
 /// give a job, and it bounds what a forgotten one costs.
 const CPU: Cpu = Cpu::from_millis(1000);
@@ -33,6 +35,8 @@ pub struct Explained {
     pub offers: Vec<Offer>,
     /// Backends of the queue that do not offer it, each with a sentence.
     pub exclusions: Vec<(BackendName, String)>,
+    /// Of backends that offer it, what else they have and why that is no offer.
+    pub passed_over: Vec<(BackendName, String)>,
     /// Indices of the policies that match.
     pub policies: Vec<usize>,
     /// Indices of those that may match, where that makes a difference: the rest is as if they did.
@@ -83,7 +87,7 @@ pub fn assess_with(row: &Arc<JobRow>, origin: &OriginSeen, policy: &Policy) -> V
             shape: found.shape.to_string(),
             why: found.sentences().map(|(_, why)| why).collect(),
         }),
-        Ok(Found { shape, offers, policies, tags, misfits: _ }) => {
+        Ok(Found { shape, offers, policies, tags, misfits: _, excluded: _ }) => {
             let assumed = law::why_unknown(origin).filter(|_| !doubtful.is_empty());
             Verdict::Ours(Arc::new(Request { shape, offers, policies, tags, assumed }))
         }
@@ -98,6 +102,7 @@ pub fn explain_offers(rules: &[String], subject: &Subject<'_>, policy: &Policy) 
     match found {
         Ok(found) => Explained {
             exclusions: found.sentences().collect(),
+            passed_over: found.passed_over(policy),
             shape: Ok(found.shape),
             offers: found.offers,
             policies: found.policies,
@@ -108,6 +113,7 @@ pub fn explain_offers(rules: &[String], subject: &Subject<'_>, policy: &Policy) 
             shape: Err(refusal),
             offers: Vec::new(),
             exclusions: Vec::new(),
+            passed_over: Vec::new(),
             policies: Vec::new(),
             doubtful,
             tags: Vec::new(),
@@ -150,6 +156,7 @@ struct Found {
     shape: Shape,
     offers: Vec<Offer>,
     misfits: Vec<(BackendName, Vec<Misfit>)>,
+    excluded: Vec<(BackendName, Vec<Excluded>)>,
     policies: Vec<usize>,
     tags: Vec<String>,
 }
@@ -169,6 +176,18 @@ impl Found {
                 misfits.iter().map(|misfit| misfit.sentence(name, &self.shape)).collect();
             (name.clone(), sentences.join(" "))
         })
+    }
+
+    fn passed_over(&self, policy: &Policy) -> Vec<(BackendName, String)> {
+        let mut sentences = Vec::new();
+        for (name, excluded) in &self.excluded {
+            let vms = policy.backends.get(name).and_then(|backend| backend.vms.as_ref());
+            for (vms, one) in vms.iter().flat_map(|vms| excluded.iter().map(move |one| (vms, one)))
+            {
+                sentences.push((name.clone(), one.sentence(&self.shape, vms)));
+            }
+        }
+        sentences
     }
 }
 
@@ -190,23 +209,48 @@ impl<'a> Sought<'a> {
     fn look(self) -> Result<Found, Refusal> {
         let (own, tags) = tags::read(self.rules, self.law.subject.queue, self.queue)?;
         let shape = self.shape(own).map_err(Refusal::Invalid)?;
-        let mut offers = Vec::new();
-        let mut unfit = Vec::new();
-        for name in &self.queue.backends {
-            let why = match (self.law.forbids(name), self.policy.backends.get(name)) {
-                (Some(misfit), _) => vec![misfit],
-                (None, None) => vec![Misfit::NotConfigured],
-                (None, Some(backend)) => misfits(&shape, backend),
-            };
-            if why.is_empty() {
-                offers.push(offer(&shape, name));
-            } else {
-                unfit.push((name.clone(), why));
+        let mut offers: Vec<(Rank, Offer)> = Vec::new();
+        let (mut misfits, mut excluded) = (Vec::new(), Vec::new());
+        for (index, name) in self.queue.backends.iter().enumerate() {
+            match self.offers(&shape, index, name) {
+                Ok(found) => {
+                    offers.extend(found.offers);
+                    excluded.push((name.clone(), found.excluded));
+                }
+                Err(why) => misfits.push((name.clone(), why)),
             }
         }
-        // Stable: at equal price the queue's order decides.
-        offers.sort_by_key(|offer| offer.price_micros_per_hour);
-        Ok(Found { shape, offers, misfits: unfit, policies: self.law.matching, tags })
+        // Stable: at equal rank the queue's order decides.
+        offers.sort_by_key(|(rank, _)| *rank);
+        let offers = offers.into_iter().map(|(_, offer)| offer).collect();
+        Ok(Found { shape, offers, misfits, excluded, policies: self.law.matching, tags })
+    }
+
+    /// What the backend offers, and what of it is passed over.
+    fn offers(
+        &self,
+        shape: &Shape,
+        index: usize,
+        name: &BackendName,
+    ) -> Result<Resolved, Vec<Misfit>> {
+        if let Some(misfit) = self.law.forbids(name) {
+            return Err(vec![misfit]);
+        }
+        let Some(backend) = self.policy.backends.get(name) else {
+            return Err(vec![Misfit::NotConfigured]);
+        };
+        if let Some(vms) = &backend.vms {
+            let mut resolved = vms_for(shape, backend, vms, name)?;
+            resolved.offers.iter_mut().for_each(|(rank, _)| rank.backend = index);
+            return Ok(resolved);
+        }
+        let why = misfits(shape, backend);
+        if !why.is_empty() {
+            return Err(why);
+        }
+        let tier = usize::from(shape.or_any_family);
+        let rank = Rank { tier, backend: index, ..Rank::default() };
+        Ok(Resolved { offers: vec![(rank, offer(shape, name))], excluded: Vec::new() })
     }
 
     /// The job's own words, then its class, then the queue's defaults, then ours; all of it within
@@ -223,6 +267,9 @@ impl<'a> Sought<'a> {
         let asked = Asked { rules: self.rules, class: own.class, wish: own.or(class) };
         let (wish, law, typed) = (&asked.wish, &self.law, &self.queue.defaults);
         let texts = |value: Option<&str>| value.map(Arc::from);
+        let families = wish.family.or(default.family);
+        let families: Vec<&str> =
+            families.iter().flat_map(|list| list.split(',')).map(str::trim).collect();
         Ok(Shape {
             cpu: law.cpu(&asked, typed.cpu.or(default.cpu).unwrap_or_else(|| self.plain_cpu()))?,
             memory: law.memory(
@@ -234,11 +281,12 @@ impl<'a> Sought<'a> {
             local_ssds: law
                 .local_ssds(&asked, typed.local_ssd.or(default.local_ssds).unwrap_or(0))?,
             arch: wish.arch.or(default.arch),
-            families: wish
-                .family
-                .or(default.family)
-                .map(|list| list.split(',').map(|family| family.trim().into()).collect())
-                .unwrap_or_default(),
+            or_any_family: families.len() > 1 && families.contains(&ANY_FAMILY),
+            families: families
+                .into_iter()
+                .filter(|family| *family != ANY_FAMILY)
+                .map(Into::into)
+                .collect(),
             gpu: texts(wish.gpu.or(default.gpu)),
             image: texts(law.image(&asked, default.image)?),
             spot: law.spot(&asked, default.spot)?,

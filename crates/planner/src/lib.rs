@@ -42,7 +42,11 @@ pub use observe::{
     Answer, BackendSeen, BuildkiteSeen, EndSeen, MachineSeen, Observation, Phase, QueueSeen,
     RestSeen, TokenSeen,
 };
-pub use offer::{Offer, Spot};
+pub use offer::{
+    Custom, FAMILIES, Families, Family, FamilyPrices, Machine, MachineKind, Nanos, Need, Nic,
+    Offer, OwnTables, PRICES, Prices, RegionPrices, Share, Size, Spot, SsdCounts, SsdPrices,
+    Stakes, Steps, Tables, Tariff, Types, Vm, Vms,
+};
 pub use origin::{LookFailure, Origin, OriginSeen};
 pub use plan::{Action, Alarm, Create, CutShort, Hold, Notice, Plan, Reason, Scope, Step};
 pub use policy::{

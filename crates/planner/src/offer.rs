@@ -1,13 +1,31 @@
-//! An offer: one concrete way to satisfy a shape. Which backends make one is in `fit`.
+//! An offer: one concrete way to satisfy a shape. Which backends make one is in `fit`; which virtual
+//! machines a cloud has, at which price, in `resolve` and the tables that it reads.
 
+mod decimal;
+mod families;
 mod fit;
+mod nearest;
+mod prices;
+mod rank;
+mod resolve;
+mod rules;
+mod tables;
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::fit::{Misfit, Most, misfits, offer};
+pub use self::decimal::Nanos;
+pub use self::families::{Custom, Families, Family, Machine, MachineKind, Need, Nic, Types};
+pub(crate) use self::fit::{Misfit, Most, misfits, offer, vms_for};
+pub(crate) use self::nearest::Excluded;
+pub use self::prices::{FamilyPrices, Prices, RegionPrices, SsdPrices, Tariff};
+pub use self::rank::Stakes;
+pub(crate) use self::resolve::{Rank, Resolved};
+pub use self::resolve::{Vm, Vms};
+pub use self::rules::{Size, SsdCounts, Steps};
+pub use self::tables::{FAMILIES, OwnTables, PRICES, Share, Tables};
 use crate::{BackendName, Bytes, Cpu};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +41,9 @@ pub struct Offer {
     pub memory: Bytes,
     /// In millionths of the prices' currency per hour, so that sums are exact.
     pub price_micros_per_hour: u64,
+    /// Of a virtual machine what else whoever makes it has to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<Arc<Vm>>,
 }
 
 /// What a job says about interruptible machines.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendName, Bytes, Cpu, QueueKey, Shape, Spot};
+use crate::{BackendName, Bytes, Cpu, QueueKey, Shape, Spot, Vms};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
@@ -163,6 +163,9 @@ pub struct BackendPolicy {
     pub listing_lag: Duration,
     /// Names that a job may ask for as `image`, where the backend has images.
     pub images: Vec<Glob>,
+    /// Which virtual machines it makes, and where; none: it makes others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vms: Option<Arc<Vms>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

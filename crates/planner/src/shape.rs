@@ -104,6 +104,9 @@ pub struct Shape {
     pub arch: Option<Arch>,
     /// In order of preference; empty: any.
     pub families: Vec<Arc<str>>,
+    /// Whether any other family does as well, where none of these can be had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub or_any_family: bool,
     pub gpu: Option<Arc<str>>,
     pub image: Option<Arc<str>>,
     pub spot: Spot,
@@ -133,6 +136,9 @@ impl fmt::Display for Shape {
         }
         for (index, family) in self.families.iter().enumerate() {
             write!(f, "{}{family}", if index == 0 { ", " } else { " or " })?;
+        }
+        if self.or_any_family {
+            write!(f, " or any")?;
         }
         let names =
             [("gpu ", &self.gpu), ("image ", &self.image), ("", &self.zone), ("", &self.region)];

@@ -43,6 +43,8 @@ pub(super) enum Command {
     CheckConfig(CheckConfig),
     /// Show what would be made where for some tags, or for each step of a pipeline
     Plan(Plan),
+    /// Show which virtual machines there are and what they cost, and check a list of your own
+    Prices(PriceList),
     /// Move a share of builds to another queue, in the text of a pipeline
     Route(Route),
     /// Take the decisions of an event log again, and say whether they are the same
@@ -156,6 +158,22 @@ pub(super) struct Plan {
     /// Print the Job, as YAML, that a kubernetes backend would make for these tags
     #[arg(long, conflicts_with_all = ["pipeline", "json"])]
     pub(super) manifest: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Without a configuration the tables that ship with Jitney are shown.
+
+Examples:
+  jitney prices
+  jitney prices --region europe-west4")]
+pub(super) struct PriceList {
+    /// Only this region's prices
+    #[arg(long, value_name = "REGION")]
+    pub(super) region: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,

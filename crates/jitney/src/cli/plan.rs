@@ -3,6 +3,7 @@
 
 mod manifest;
 mod show;
+mod vms;
 
 use std::path::Path;
 
@@ -90,14 +91,15 @@ pub(super) fn plan(asked: &Plan, context: &Context<'_>) -> Result<Answer, Failur
         let text = manifest::of(&cases[0], &config, &policy)?;
         return Ok(Answer { text, exit });
     }
+    let vms = vms::Vms::of(&config);
     if asked.json {
-        return Ok(Answer::json(&show::json(&cases), exit));
+        return Ok(Answer::json(&show::json(&cases, &vms), exit));
     }
     let currency = &config.prices.currency;
     let text = match asked.pipeline {
         Some(_) => show::steps(&cases, currency, context.screen),
         None => {
-            let text = show::tags(&cases[0], currency, context.screen);
+            let text = show::tags(&cases[0], currency, &vms, context.screen);
             text + &which_queue(&cases[0], &policy)
         }
     };

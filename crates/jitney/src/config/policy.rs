@@ -29,7 +29,7 @@ impl Config {
             backends: self
                 .backends
                 .iter()
-                .map(|(name, backend)| (name.clone(), backend.policy(host)))
+                .map(|(name, backend)| (name.clone(), backend.policy(host, self)))
                 .collect(),
             margins: Margins::default(),
         }
@@ -109,14 +109,18 @@ impl Capacity {
 }
 
 impl Backend {
-    fn policy(&self, host: &Host) -> BackendPolicy {
+    fn policy(&self, host: &Host, config: &Config) -> BackendPolicy {
         let none = Capacity::default();
         let no_images = BTreeMap::new();
+        let mut vms = None;
         let (capacity, arch, images) = match &self.kind {
             Kind::Process(process) => (process.capacity.or_host(host), host.arch, &no_images),
             Kind::Http(http) => (http.capacity, None, &no_images),
             Kind::Kubernetes(kubernetes) => (none, None, &kubernetes.images),
-            Kind::Gce(gce) => (none, None, &gce.images),
+            Kind::Gce(gce) => {
+                vms = Some(Arc::new(gce.vms(&config.tables())));
+                (none, None, &gce.images)
+            }
             Kind::CloudRun(run) => (none, None, &run.images),
         };
         BackendPolicy {
@@ -126,6 +130,7 @@ impl Backend {
             arch,
             listing_lag: listing_lag(self.kind.of()),
             images: images.keys().map(|name| Glob::new(name)).collect(),
+            vms,
         }
     }
 }

@@ -162,9 +162,11 @@ impl Remover {
 
 fn hardware(shape: &Shape) -> Hardware {
     let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+    // A wish that may go unheard is none to a backend, which has nothing to choose.
+    let families = shape.families.iter().filter(|_| !shape.or_any_family);
     Hardware {
         arch: shape.arch.map(|arch| arch.to_string()),
-        families: shape.families.iter().map(|family| family.to_string()).collect(),
+        families: families.map(|family| family.to_string()).collect(),
         zone: text(&shape.zone),
         region: text(&shape.region),
         prefers_spot: shape.spot == Spot::Prefer,

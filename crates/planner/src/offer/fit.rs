@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::resolve::{Resolved, Vms, resolve};
 use crate::shape::spell_size;
 use crate::words::crop;
 use crate::{
@@ -35,6 +36,14 @@ pub(crate) enum Misfit {
         asked: Arc<str>,
         has: Vec<Glob>,
     },
+    /// None of its zones is the one, or in the region, that was asked for.
+    Places {
+        has: Vec<Arc<str>>,
+    },
+    /// No virtual machine satisfies it; in words, with what comes nearest.
+    NoMachine {
+        why: String,
+    },
 }
 
 /// One machine of exactly this shape. Price 0: what is there already costs nothing more. Only a
@@ -48,7 +57,21 @@ pub(crate) fn offer(shape: &Shape, backend: &BackendName) -> Offer {
         cpu: shape.cpu,
         memory: shape.memory,
         price_micros_per_hour: 0,
+        vm: None,
     }
+}
+
+/// Virtual machines, of whichever types and in whichever zones satisfy the shape.
+pub(crate) fn vms_for(
+    shape: &Shape,
+    backend: &BackendPolicy,
+    vms: &Vms,
+    name: &BackendName,
+) -> Result<Resolved, Vec<Misfit>> {
+    if let Some(misfit) = shape.image.as_ref().and_then(|asked| no_such_image(asked, backend)) {
+        return Err(vec![misfit]);
+    }
+    resolve(shape, vms, &Most::of(backend), name)
 }
 
 /// All that stands against it; nothing: the backend makes it.
@@ -82,7 +105,7 @@ fn plain_misfits(shape: &Shape, backend: &BackendPolicy, passes_on: bool) -> Vec
     let lacks = [
         (shape.local_ssds > 0, "local SSDs", "local-ssd"),
         (shape.disk_type.is_some(), "choice of disks", "disk-type"),
-        (!shape.families.is_empty(), "machine families", "family"),
+        (!shape.families.is_empty() && !shape.or_any_family, "machine families", "family"),
         (shape.gpu.is_some(), "GPUs", "gpu"),
         (shape.zone.is_some(), "zones", "zone"),
         (shape.region.is_some(), "regions", "region"),
@@ -175,6 +198,13 @@ impl Misfit {
                 let names = crop(&names.join(", "), 200);
                 format!("{backend} has no image {}. Ask for one of {names}.", crop(asked, 80))
             }
+            Self::Places { has } => {
+                let asked = shape.zone.as_ref().or(shape.region.as_ref());
+                let asked = asked.map_or("", |asked| asked);
+                let has = crop(&has.join(", "), 200);
+                format!("{backend} makes no machines in {}, only in {has}.", crop(asked, 80))
+            }
+            Self::NoMachine { why } => format!("{backend} makes no such machine. {why}"),
         }
     }
 }

@@ -70,6 +70,7 @@ fn backend(kind: BackendKind, cpu: Option<u32>, memory: Option<u64>) -> BackendP
         },
         arch: (kind == BackendKind::Process).then_some(Arch::Amd64),
         images: Vec::new(),
+        vms: None,
     }
 }
 

@@ -139,7 +139,7 @@ fn a_plan_hears_every_backend() {
     vms.kind = BackendKind::Gce;
     policy.backends.insert("vms".into(), vms);
     let rules = ["cpu=16".to_string()];
-    let Explained { shape, offers, exclusions, policies, doubtful, tags } =
+    let Explained { shape, offers, exclusions, passed_over, policies, doubtful, tags } =
         explained(&rules, "web", &policy);
     assert_eq!(shape.unwrap().to_string(), "16 vCPU, 4 GiB");
     let offers: Vec<_> =
@@ -154,7 +154,7 @@ fn a_plan_hears_every_backend() {
             "gone: gone is not configured.",
         ]
     );
-    assert_eq!(doubtful, policies);
+    assert_eq!((doubtful, passed_over), (policies.clone(), vec![]));
     assert_eq!((policies, tags), (vec![], vec!["queue=jit".to_string(), "os=linux".to_string()]));
 
     let denied = explained(&[], "deploy-x", &policy);

@@ -192,6 +192,7 @@ fn request(number: u32) -> Arc<Request> {
         cpu: Cpu::from_millis(4000),
         memory: Bytes::gib(16),
         price_micros_per_hour: 400_000,
+        vm: None,
     };
     let shape = Shape {
         cpu: Cpu::from_millis(4000),
@@ -201,6 +202,7 @@ fn request(number: u32) -> Arc<Request> {
         local_ssds: 0,
         arch: None,
         families: Vec::new(),
+        or_any_family: false,
         gpu: None,
         image: None,
         spot: Spot::Allow,
@@ -282,6 +284,7 @@ fn backend_policy() -> BackendPolicy {
         arch: None,
         listing_lag: Duration::ZERO,
         images: Vec::new(),
+        vms: None,
     }
 }
 

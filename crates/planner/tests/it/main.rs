@@ -13,5 +13,6 @@ mod event_log;
 mod fair_share;
 mod fleet;
 mod simulation;
+mod vms;
 mod words;
 mod words_doom;

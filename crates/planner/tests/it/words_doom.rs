@@ -54,6 +54,7 @@ fn ledger(tried: Vec<Tried>) -> (Ledger, JobId) {
             cpu: Cpu::from_millis(1000),
             memory: Bytes::gib(2),
             price_micros_per_hour: 0,
+            vm: None,
         };
         let name = format!("jitney-7-{attempt}").as_str().into();
         let dispatch = "d".into();

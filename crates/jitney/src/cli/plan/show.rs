@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use planner::{Bytes, Explained, Offer, Refusal, Shape, spell_duration};
+use planner::{BackendName, Bytes, Explained, Offer, Refusal, Shape, spell_duration};
 use serde_json::{Value, json};
 
+use super::vms::{self, Vms};
 use super::{Case, Fate};
 use crate::cli::Screen;
 
 /// One set of tags, in full.
-pub(super) fn tags(case: &Case, currency: &str, screen: Screen) -> String {
+pub(super) fn tags(case: &Case, currency: &str, vms: &Vms, screen: Screen) -> String {
     let explained = &case.explained;
     let shape = match &explained.shape {
         Ok(shape) => shape,
@@ -28,18 +29,24 @@ pub(super) fn tags(case: &Case, currency: &str, screen: Screen) -> String {
         text.push_str(&screen.bad("No machine:"));
         text.push_str(" no backend of the queue makes one.\n");
     } else {
+        let stakes = vms.stakes(shape);
         let rows = explained.offers.iter().enumerate().map(|(at, offer)| {
+            let expected = vms::expected(&explained.offers, offer, &stakes);
             [
                 (at + 1).to_string(),
                 offer.backend.to_string(),
                 machine(offer),
                 place(offer),
                 price(offer, currency),
+                expected.map_or_else(|| "-".to_owned(), |micros| money(micros, currency)),
             ]
         });
-        text.push_str(&screen.table(["", "backend", "machine", "where", "price an hour"], rows));
+        let head = vms::head(stakes.time);
+        let heads = ["", "backend", "machine", "where", "price an hour", &head];
+        text.push_str(&screen.table(heads, rows));
     }
     text.push_str(&exclusions(explained, screen));
+    text.push_str(&vms.notes(explained));
     text.push_str(&doubts(&explained.doubtful));
     text
 }
@@ -104,11 +111,12 @@ fn asked(shape: &Shape) -> String {
 }
 
 fn exclusions(explained: &Explained, screen: Screen) -> String {
-    explained
-        .exclusions
-        .iter()
-        .map(|(backend, why)| format!("  {} {why}\n", screen.faint(format!("not on {backend}:"))))
-        .collect()
+    let line = |(backend, why): &(_, String), words: &str| {
+        format!("  {} {why}\n", screen.faint(format!("{words} {backend}:")))
+    };
+    let not_on = explained.exclusions.iter().map(|one| line(one, "not on"));
+    let passed_over = explained.passed_over.iter().map(|one| line(one, "passed over on"));
+    not_on.chain(passed_over).collect()
 }
 
 /// Refusals begin with a small letter, as errors do. One that begins with a tag stays as it is:
@@ -126,9 +134,14 @@ fn sentence(refusal: &Refusal) -> String {
 fn machine(offer: &Offer) -> String {
     let spot = if offer.spot { ", spot" } else { "" };
     let size = format!("{} vCPU, {}", offer.cpu, offer.memory);
+    let ssds = match offer.vm.as_ref().map_or(0, |vm| vm.attached_ssds) {
+        0 => String::new(),
+        1 => ", 1 local SSD".to_owned(),
+        count => format!(", {count} local SSDs"),
+    };
     match &*offer.machine_type {
         "" => format!("{size}{spot}"),
-        machine_type => format!("{machine_type} ({size}{spot})"),
+        machine_type => format!("{machine_type} ({size}{ssds}{spot})"),
     }
 }
 
@@ -138,25 +151,34 @@ fn place(offer: &Offer) -> String {
 
 /// Nothing is charged for what has no price.
 fn price(offer: &Offer, currency: &str) -> String {
-    let micros = offer.price_micros_per_hour;
-    match micros {
+    match offer.price_micros_per_hour {
         0 => "-".to_owned(),
-        _ => format!("{}.{:04} {currency}", micros / 1_000_000, micros % 1_000_000 / 100),
+        micros => {
+            let borrowed = offer.vm.as_ref().is_some_and(|vm| !vm.priced);
+            money(micros, currency) + if borrowed { " *" } else { "" }
+        }
     }
 }
 
-pub(super) fn json(cases: &[Case]) -> Value {
-    json!({ "steps": cases.iter().map(case_json).collect::<Vec<_>>() })
+fn money(micros: u64, currency: &str) -> String {
+    format!("{}.{:04} {currency}", micros / 1_000_000, micros % 1_000_000 / 100)
 }
 
-fn case_json(case: &Case) -> Value {
+pub(super) fn json(cases: &[Case], vms: &Vms) -> Value {
+    json!({ "steps": cases.iter().map(|case| case_json(case, vms)).collect::<Vec<_>>() })
+}
+
+fn case_json(case: &Case, vms: &Vms) -> Value {
     let explained = &case.explained;
     let refusal = explained.shape.as_ref().err();
-    let excluded: Vec<Value> = explained
-        .exclusions
-        .iter()
-        .map(|(backend, why)| json!({"backend": backend, "why": why}))
-        .collect();
+    let excluded = |list: &[(BackendName, String)]| -> Vec<Value> {
+        list.iter().map(|(backend, why)| json!({"backend": backend, "why": why})).collect()
+    };
+    let offers = explained.offers.iter().map(|offer| {
+        let stakes = explained.shape.as_ref().ok().map(|shape| vms.stakes(shape));
+        let expected = stakes.and_then(|stakes| vms::expected(&explained.offers, offer, &stakes));
+        offer_json(offer, expected)
+    });
     let doubtful = explained.doubtful.iter().map(|index| format!("policies[{index}]"));
     let doubtful: Vec<String> = doubtful.collect();
     json!({
@@ -171,8 +193,9 @@ fn case_json(case: &Case) -> Value {
         },
         "shape": explained.shape.as_ref().ok().map(shape_json),
         "refusal": refusal.map(ToString::to_string),
-        "offers": explained.offers.iter().map(offer_json).collect::<Vec<_>>(),
-        "exclusions": excluded,
+        "offers": offers.collect::<Vec<_>>(),
+        "exclusions": excluded(&explained.exclusions),
+        "passed_over": excluded(&explained.passed_over),
         "doubtful": doubtful,
         "agent_tags": explained.tags,
     })
@@ -188,6 +211,7 @@ fn shape_json(shape: &Shape) -> Value {
         local_ssds,
         arch,
         families,
+        or_any_family,
         gpu,
         image,
         spot,
@@ -203,6 +227,7 @@ fn shape_json(shape: &Shape) -> Value {
         "local_ssds": local_ssds,
         "arch": arch,
         "families": families,
+        "or_any_family": or_any_family,
         "gpu": gpu,
         "image": image,
         "spot": spot,
@@ -212,8 +237,22 @@ fn shape_json(shape: &Shape) -> Value {
     })
 }
 
-fn offer_json(offer: &Offer) -> Value {
-    let Offer { backend, place, machine_type, spot, cpu, memory, price_micros_per_hour } = offer;
+fn offer_json(offer: &Offer, expected: Option<u64>) -> Value {
+    let Offer { backend, place, machine_type, spot, cpu, memory, price_micros_per_hour, vm } =
+        offer;
+    let vm = vm.as_ref().map(|vm| {
+        json!({
+            "family": vm.family,
+            "region": vm.region,
+            "arch": vm.arch,
+            "disk_type": vm.disk_type,
+            "disk_bytes": vm.disk.get(),
+            "attached_ssds": vm.attached_ssds,
+            "nic": vm.nic,
+            "quota": vm.quota,
+            "priced": vm.priced,
+        })
+    });
     json!({
         "backend": backend,
         "place": place,
@@ -222,5 +261,7 @@ fn offer_json(offer: &Offer) -> Value {
         "cpu_millis": cpu.millis(),
         "memory_bytes": memory.get(),
         "price_micros_per_hour": price_micros_per_hour,
+        "expected_micros": expected,
+        "vm": vm,
     })
 }

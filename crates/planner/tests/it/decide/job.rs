@@ -86,6 +86,7 @@ impl Job {
             memory,
             // One millionth a second: what a machine costs is how long it lives.
             price_micros_per_hour: 3_600,
+            vm: None,
         };
         Arc::new(Request {
             shape: Shape {
@@ -96,6 +97,7 @@ impl Job {
                 local_ssds: 0,
                 arch: None,
                 families: Vec::new(),
+                or_any_family: false,
                 gpu: None,
                 image: None,
                 spot: Spot::Allow,

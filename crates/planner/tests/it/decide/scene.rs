@@ -380,6 +380,7 @@ fn process() -> BackendPolicy {
         arch: None,
         listing_lag: Duration::ZERO,
         images: Vec::new(),
+        vms: None,
     }
 }
 

@@ -108,6 +108,7 @@ fn backend(kind: BackendKind, listing_lag: Duration, capacity: Limits) -> Backen
         arch: None,
         listing_lag,
         images: Vec::new(),
+        vms: None,
     }
 }
 
@@ -120,6 +121,7 @@ fn offer(backend: &str, place: &str, cpu: u32, price: u64) -> Offer {
         cpu: Cpu::from_millis(cpu * 1000),
         memory: Bytes::gib(u64::from(cpu) * 4),
         price_micros_per_hour: price * u64::from(cpu),
+        vm: None,
     }
 }
 
@@ -133,6 +135,7 @@ fn request(dice: &mut Dice) -> Request {
         local_ssds: 0,
         arch: None,
         families: Vec::new(),
+        or_any_family: false,
         gpu: None,
         image: None,
         spot: Spot::Allow,

@@ -352,10 +352,16 @@ impl Life {
 /// A reason that is not there any more has to be taken away from what was written before.
 fn nulls_where_absent(status: &PodStatus) -> serde_json::Value {
     let mut value = json!(status);
-    for field in ["reason", "message", "podIP"] {
-        if value.get(field).is_none() {
-            value[field] = serde_json::Value::Null;
+    let put_nulls = |value: &mut serde_json::Value, fields: &[&str]| {
+        for field in fields {
+            if value.get(field).is_none() {
+                value[field] = serde_json::Value::Null;
+            }
         }
+    };
+    put_nulls(&mut value, &["reason", "message", "podIP"]);
+    for condition in value["conditions"].as_array_mut().into_iter().flatten() {
+        put_nulls(condition, &["reason", "message"]);
     }
     value
 }

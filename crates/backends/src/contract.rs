@@ -114,6 +114,9 @@ pub struct Machine {
     /// What the backend says of a machine that is not up yet, in words for a developer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Why nobody knows whether a machine that was up still runs. It may come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -142,6 +145,9 @@ pub struct MachineEnd {
     pub peak_memory_bytes: Option<u64>,
     #[serde(default)]
     pub oom_killed: bool,
+    /// Where it ran out of memory, what had most of it, where anybody looked: `3 × rustc (2.1 GiB)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran: Option<String>,
     /// It was ended at its deadline, not by its agent's leaving.
     #[serde(default)]
     pub deadline_reached: bool,

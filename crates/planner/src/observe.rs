@@ -120,6 +120,9 @@ pub struct MachineSeen {
     pub ended: Option<Arc<EndSeen>>,
     /// What the backend says about a machine that is not up yet.
     pub note: Option<Arc<str>>,
+    /// Why nobody knows whether a machine that was up still runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -140,6 +143,9 @@ pub struct EndSeen {
     pub cpu_millis_used: Option<u64>,
     pub peak_memory: Option<Bytes>,
     pub oom_killed: bool,
+    /// Where it ran out of memory, what had most of it, as far as anybody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran: Option<Arc<str>>,
     /// It was ended at its deadline, not by its agent's leaving.
     #[serde(default)]
     pub deadline_reached: bool,

@@ -223,10 +223,17 @@ pub enum Notice {
 pub enum CutShort {
     OutOfMemory {
         memory: Bytes,
+        /// What had most of it, as far as anybody looked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ran: Option<Arc<str>>,
     },
     Deadline,
     /// Buildkite still counts on the agent, and its machine is no more.
     Lost {
+        cause: Arc<str>,
+    },
+    /// The same, as long as nobody knows whether the machine is no more.
+    Silent {
         cause: Arc<str>,
     },
 }

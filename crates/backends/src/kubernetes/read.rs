@@ -2,6 +2,7 @@
 //! time are the same machine.
 
 mod end;
+mod memory;
 mod refusal;
 mod waiting;
 
@@ -49,6 +50,10 @@ pub fn machine(seen: Seen<'_>, now: Timestamp) -> Result<Machine, String> {
         Phase::Requested | Phase::Provisioning | Phase::Booting => waiting::note(&seen),
         Phase::Connected | Phase::Ended => None,
     };
+    let silent = match phase {
+        Phase::Booting | Phase::Connected => pod.and_then(end::silent),
+        Phase::Requested | Phase::Provisioning | Phase::Ended => None,
+    };
     Ok(Machine {
         name,
         labels,
@@ -58,6 +63,7 @@ pub fn machine(seen: Seen<'_>, now: Timestamp) -> Result<Machine, String> {
         deadline_at: deadline_at(seen.job, meta),
         ended,
         note,
+        silent,
     })
 }
 

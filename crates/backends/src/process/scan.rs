@@ -58,6 +58,7 @@ fn machine(inner: &Inner, name: &str, place: &Place) -> io::Result<Option<Machin
         deadline_at: stamp.deadline_at,
         ended: report.and_then(|report| report.ended).map(end_of),
         note: None,
+        silent: None,
     }))
 }
 
@@ -109,6 +110,7 @@ fn end_of(ended: Ended) -> MachineEnd {
         cpu_seconds: ended.usage.cpu_seconds,
         peak_memory_bytes: ended.usage.peak_memory_bytes,
         oom_killed: ended.usage.oom_killed,
+        ran: None,
         refused: None,
     }
 }

@@ -79,6 +79,7 @@ impl Service {
             cpu_seconds: None,
             peak_memory_bytes: None,
             oom_killed: false,
+            ran: None,
             refused: None,
             deadline_reached: false,
         });
@@ -152,6 +153,7 @@ async fn create(
                 deadline_at,
                 ended: None,
                 note: None,
+                silent: None,
             };
             machines.insert(name.clone(), machine);
             let (service, at) = (Arc::clone(&service), Duration::from_secs(request.deadline_s));

@@ -1,7 +1,9 @@
 //! The `kubernetes` backend: what it sends, what it makes of what it sees, and how it fares against
 //! a real API server.
 
+mod disrupted;
 mod ground;
+mod nodes;
 mod reading;
 mod real;
 mod reasons;

@@ -167,6 +167,7 @@ fn machine_seen(machine: Machine, texts: &mut Texts) -> MachineSeen {
         deadline_at: from_jiff(machine.deadline_at),
         ended: machine.ended.map(|end| Arc::new(ended(end))),
         note: machine.note.map(Into::into),
+        silent: machine.silent.map(Into::into),
     }
 }
 
@@ -189,6 +190,7 @@ fn ended(end: backends::MachineEnd) -> EndSeen {
         cpu_millis_used: used.and_then(|used| u64::try_from(used.as_millis()).ok()),
         peak_memory: end.peak_memory_bytes.map(Bytes::new),
         oom_killed: end.oom_killed,
+        ran: end.ran.map(Into::into),
         deadline_reached: end.deadline_reached,
         refused: end.refused.map(failure_class),
     }

@@ -37,7 +37,9 @@ impl Round<'_> {
 
     /// Tells of a machine that ended under its job, where the job's own log cannot say why.
     pub(super) fn tell_cut_short(&mut self, entry: &Entry, attempt: &Attempt) {
-        let (Some(end), Some(seen_at)) = (&attempt.ended, attempt.end_seen_at) else { return };
+        let (Some(end), Some(seen_at)) = (&attempt.ended, attempt.end_seen_at) else {
+            return self.tell_silent(entry, attempt);
+        };
         // The next machine is made when no agent can come of this one: only the last had the job.
         let is_last = entry.current().is_some_and(|last| last.number == attempt.number);
         if !had_agent(entry) || !is_last || attempt.failed.is_some() || end.refused.is_some() {
@@ -45,7 +47,7 @@ impl Round<'_> {
         }
         let missed = || matches!(self.word(seen_at), Some((Standing::Acquired, _)));
         let why = if end.oom_killed {
-            CutShort::OutOfMemory { memory: attempt.memory }
+            CutShort::OutOfMemory { memory: attempt.memory, ran: end.ran.clone() }
         } else if end.deadline_reached {
             CutShort::Deadline
         } else if missed() {
@@ -54,6 +56,18 @@ impl Round<'_> {
             return;
         };
         let notice = Notice::CutShort { attempt: attempt.number, why };
+        self.tell(entry.job, &entry.queue, &entry.told, notice);
+    }
+
+    /// Tells of a machine of which nothing is heard any more while its agent has the job.
+    fn tell_silent(&mut self, entry: &Entry, attempt: &Attempt) {
+        let silent = self.machine_of(attempt).and_then(|machine| machine.silent.clone());
+        let Some(cause) = silent else { return };
+        let is_last = entry.current().is_some_and(|last| last.number == attempt.number);
+        if entry.acquired_at.is_none() || entry.ended.is_some() || !is_last {
+            return;
+        }
+        let notice = Notice::CutShort { attempt: attempt.number, why: CutShort::Silent { cause } };
         self.tell(entry.job, &entry.queue, &entry.told, notice);
     }
 

@@ -197,16 +197,24 @@ impl Notice {
 impl fmt::Display for CutShort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OutOfMemory { memory } => write!(
-                f,
-                "The kernel killed something of this job for want of memory: its machine has {memory}. Ask for more with the tag memory"
-            ),
+            Self::OutOfMemory { memory, ran } => {
+                let ran = ran.as_ref().map(|ran| format!(", and ran {ran}"));
+                let ran = ran.unwrap_or_default();
+                write!(
+                    f,
+                    "The kernel killed something of this job for want of memory: its machine has {memory}{ran}. Ask for more with the tag memory"
+                )
+            }
             Self::Deadline => f.write_str(
                 "The machine was stopped at its deadline: all the time that the job may take is used up. Ask for more with the tag time",
             ),
             Self::Lost { cause } => write!(
                 f,
                 "Its machine ended under it: {cause}. Buildkite ends the job when it misses the agent"
+            ),
+            Self::Silent { cause } => write!(
+                f,
+                "Its machine may be lost: {cause}. The job goes on if the machine comes back; else Buildkite ends it when it misses the agent"
             ),
         }
     }

@@ -242,6 +242,7 @@ fn machine(
         deadline_at: NOW.plus(Duration::from_secs(3600)),
         ended: (kind == 8).then(|| Arc::new(end(ago(2)))),
         note: None,
+        silent: None,
     }
 }
 
@@ -254,6 +255,7 @@ pub(crate) fn end(at: Timestamp) -> EndSeen {
         cpu_millis_used: None,
         peak_memory: None,
         oom_killed: false,
+        ran: None,
         deadline_reached: false,
         refused: None,
     }

@@ -263,6 +263,16 @@ fn what_a_jobs_own_log_cannot_say_is_told_once() {
 }
 
 #[test]
+fn a_machine_that_is_not_heard_of_is_told_of_once_and_left_alone() {
+    let scene = Scene::new().running(job(1), 1).after(1).silent(1, 1);
+    check(&scene, "tell 1: silent");
+    check(&scene.told_cut_short(1, 1), "");
+    check(&scene.said(1, Finished).settled(), "");
+    // Nobody has the job yet: its time to start is what counts.
+    check(&Scene::new().made(job(1), 1).silent(1, 1), "; 1 waits: starting");
+}
+
+#[test]
 fn a_finished_job_gives_its_agent_time_to_leave() {
     let scene = Scene::new().running(job(1), 1).after(1).said(1, Finished).settled();
     check(&scene, "");

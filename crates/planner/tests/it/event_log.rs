@@ -82,6 +82,7 @@ fn machine(job: JobId, attempt: u32, phase: Phase) -> Arc<MachineSeen> {
         deadline_at: at(2),
         ended: None,
         note: None,
+        silent: None,
     })
 }
 

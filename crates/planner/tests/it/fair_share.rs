@@ -241,6 +241,7 @@ impl World {
             deadline_at: now.plus(create.deadline),
             ended: None,
             note: None,
+            silent: None,
         };
         let backend = seen.backends.entry(create.offer.backend.clone()).or_default();
         backend.machines.insert((job, attempt), Arc::new(machine));

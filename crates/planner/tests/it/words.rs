@@ -239,18 +239,7 @@ fn notices() {
             "the machine ended before its agent had the job: the agent exited with 1",
         ),
     };
-    let cut_short = |why| Notice::CutShort { attempt: 1, why };
     for (notice, key, expected) in [
-        (
-            cut_short(CutShort::OutOfMemory { memory: Bytes::gib(4) }),
-            "cut_short",
-            "The kernel killed something of this job for want of memory: its machine has 4 GiB. Ask for more with the tag memory",
-        ),
-        (
-            cut_short(CutShort::Lost { cause: "the guest was killed".into() }),
-            "cut_short",
-            "Its machine ended under it: the guest was killed. Buildkite ends the job when it misses the agent",
-        ),
         (
             made("2 vCPU, 4 GiB", 1),
             "made",
@@ -290,6 +279,33 @@ fn notices() {
         assert_eq!(notice.sentence(NOW), expected);
         assert_eq!(notice.key(), key);
         assert_eq!(serde_json::to_value(&notice).unwrap()["notice"], key);
+    }
+}
+
+#[test]
+fn machines_that_ended_under_a_job() {
+    let memory = Bytes::gib(4);
+    let hungry = |ran: Option<&str>| CutShort::OutOfMemory { memory, ran: ran.map(Into::into) };
+    for (why, expected) in [
+        (
+            hungry(None),
+            "The kernel killed something of this job for want of memory: its machine has 4 GiB. Ask for more with the tag memory",
+        ),
+        (
+            hungry(Some("3 × rustc (2.1 GiB) and ld (1.2 GiB)")),
+            "The kernel killed something of this job for want of memory: its machine has 4 GiB, and ran 3 × rustc (2.1 GiB) and ld (1.2 GiB). Ask for more with the tag memory",
+        ),
+        (
+            CutShort::Lost { cause: "the guest was killed".into() },
+            "Its machine ended under it: the guest was killed. Buildkite ends the job when it misses the agent",
+        ),
+        (
+            CutShort::Silent { cause: "its node `n1` does not answer any more".into() },
+            "Its machine may be lost: its node `n1` does not answer any more. The job goes on if the machine comes back; else Buildkite ends it when it misses the agent",
+        ),
+    ] {
+        let notice = Notice::CutShort { attempt: 1, why };
+        assert_eq!((notice.sentence(NOW).as_str(), notice.key()), (expected, "cut_short"));
     }
 }
 

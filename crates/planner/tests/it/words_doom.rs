@@ -35,6 +35,7 @@ fn ended(before: Tried, cause: &str, log: &str, oom_killed: bool) -> Tried {
         cpu_millis_used: None,
         peak_memory: None,
         oom_killed,
+        ran: None,
     };
     Tried { ended: Some(end), ..before }
 }

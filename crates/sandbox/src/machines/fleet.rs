@@ -226,6 +226,7 @@ impl Fleet {
                 cpu_seconds: None,
                 peak_memory_bytes: None,
                 oom_killed: false,
+                ran: None,
                 refused: None,
                 deadline_reached: false,
             });
@@ -341,6 +342,7 @@ impl Inner {
             deadline_at: request.deadline_at(now),
             ended: None,
             note: None,
+            silent: None,
         };
         let reins = Reins::default();
         let record = Record { request_id: request.request_id, machine, reins: reins.clone() };

@@ -1,21 +1,27 @@
 //! How a machine ended, or that it never will come up. The guest's own report says most; what
 //! happened to the pod from outside says more, and comes first.
 
-use guest::pod::Message;
+use guest::pod::{Memory, Message};
 use guest::report::{Cause, Ended};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Seen;
+use super::memory;
 use super::refusal::{self, Refusal};
 use super::waiting::crop;
 use crate::contract::{Class, MachineEnd};
 use crate::kubernetes::pod::bytes;
 use crate::kubernetes::seen::{Condition, Container, Job, Pod, Terminated};
+use crate::kubernetes::template::JOB_CONTAINER;
 
 /// How long an image may fail to be pulled before it is believed.
 const PULLING: SignedDuration = SignedDuration::from_secs(120);
 /// How long after the end of its grace a pod may still be there before its node is given up.
 const NODE_SILENT: SignedDuration = SignedDuration::from_secs(5);
+
+/// How a kubelet says that a container was killed for want of memory.
+const OOM: &str = "OOMKilled";
+const SUSPENDED_AGAIN: &str = "it was suspended again after it had started";
 
 pub(super) fn of(seen: &Seen<'_>, now: Timestamp) -> Option<MachineEnd> {
     let job_finish = seen.job.and_then(Job::finish);
@@ -31,6 +37,10 @@ pub(super) fn of(seen: &Seen<'_>, now: Timestamp) -> Option<MachineEnd> {
     if job_finish.is_some_and(is_deadline) {
         end.deadline_reached = true;
         end.cause = "the machine's deadline was reached".to_owned();
+    } else if job_finish.is_none() && pod.is_some() && seen.job.is_some_and(|job| job.spec.suspend)
+    {
+        // Its pod was deleted for that, and knows only that it was told to stop.
+        end.cause = SUSPENDED_AGAIN.to_owned();
     }
     Some(end)
 }
@@ -58,7 +68,7 @@ fn without_pod(seen: &Seen<'_>, now: Timestamp) -> Option<MachineEnd> {
         let again = seen.had_pod;
         let suspended = job.status.conditions.iter().find(|one| one.kind == "Suspended");
         let at = suspended.and_then(|one| one.last_transition_time).unwrap_or(now);
-        return again.then(|| ended(at, "it was suspended again after it had started".to_owned()));
+        return again.then(|| ended(at, SUSPENDED_AGAIN.to_owned()));
     }
     if let Some(at) = job.metadata.deleted_at {
         return Some(ended(at, "somebody deleted its Job".to_owned()));
@@ -101,7 +111,7 @@ fn of_container(
 ) -> MachineEnd {
     let at = terminated.finished_at.unwrap_or(now);
     let mut end = match message(main) {
-        Some(message) => of_message(message),
+        Some(message) => of_message(message, pod, terminated, at),
         None => unsaid(pod, terminated, at),
     };
     if let Some(words) = disruption(pod) {
@@ -115,11 +125,9 @@ pub(super) fn message(main: &Container) -> Option<Message> {
     Message::read(&main.state.terminated.as_ref()?.message)
 }
 
-fn of_message(message: Message) -> MachineEnd {
-    let Message { report, image } = message;
-    let Some(said) = report.ended else {
-        return ended(report.started_at, "its guest was killed".to_owned());
-    };
+fn of_message(message: Message, pod: &Pod, terminated: &Terminated, at: Timestamp) -> MachineEnd {
+    let Message { report, image, memory } = message;
+    let Some(said) = report.ended else { return cut_off(pod, terminated, at, &memory) };
     let mut cause = said.cause.to_string();
     if image.is_unfit() {
         cause = image.line().unwrap_or(cause);
@@ -136,36 +144,67 @@ fn of_message(message: Message) -> MachineEnd {
         cpu_seconds: usage.cpu_seconds,
         peak_memory_bytes: usage.peak_memory_bytes,
         oom_killed: usage.oom_killed,
+        // What ran when it was killed is what had most: since then there is less of it.
+        ran: memory.fullest().and_then(memory::ran),
         deadline_reached: of == Cause::Deadline,
         refused: image.is_unfit().then_some(Class::Rejected),
     }
+}
+
+/// The guest was killed with all the rest, and had said how things stood until then.
+fn cut_off(pod: &Pod, terminated: &Terminated, at: Timestamp, seen: &Memory) -> MachineEnd {
+    let mut end = if is_oom(terminated) {
+        let mut end = out_of_memory(pod, JOB_CONTAINER, at);
+        let last = seen.looks.last();
+        if let Some(words) = last.and_then(|look| memory::last_look(look, at)) {
+            end.cause = crop(format!("{}{words}", end.cause));
+        }
+        end.ran = last.and_then(memory::ran);
+        end
+    } else {
+        let code = terminated.exit_code;
+        ended(
+            at,
+            format!("its guest was killed, and its container `{JOB_CONTAINER}` ended with {code}"),
+        )
+    };
+    end.peak_memory_bytes = Some(seen.peak_bytes).filter(|peak| *peak > 0);
+    end
 }
 
 /// The guest could not say anything.
 fn unsaid(pod: &Pod, terminated: &Terminated, at: Timestamp) -> MachineEnd {
     let Terminated { exit_code, reason, message, .. } = terminated;
     let mut end = match reason.as_str() {
-        "OOMKilled" => {
-            let limit = pod.metadata.labels.as_ref().map(|labels| bytes(labels.memory_bytes).0);
-            let limit = limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
-            ended(
-                at,
-                format!(
-                    "its container `job` was killed for want of memory: all that ran in it had more than its limit{limit}"
-                ),
-            )
-        }
-        "StartError" | "ContainerCannotRun" | "CreateContainerError" => {
-            ended(at, crop(format!("its container `job` could not be started: {message}")))
-        }
+        OOM => out_of_memory(pod, JOB_CONTAINER, at),
+        "StartError" | "ContainerCannotRun" | "CreateContainerError" => ended(
+            at,
+            crop(format!("its container `{JOB_CONTAINER}` could not be started: {message}")),
+        ),
         _ => ended(
             at,
-            format!("its container `job` ended with {exit_code} and said nothing of its agent"),
+            format!(
+                "its container `{JOB_CONTAINER}` ended with {exit_code} and said nothing of its agent"
+            ),
         ),
     };
-    end.oom_killed = reason == "OOMKilled";
     end.log_tail.clone_from(message);
     end
+}
+
+fn is_oom(terminated: &Terminated) -> bool {
+    terminated.reason == OOM
+}
+
+/// Only the job's container has a limit that the job asked for.
+fn out_of_memory(pod: &Pod, container: &str, at: Timestamp) -> MachineEnd {
+    let limit = pod.metadata.labels.as_ref().map(|labels| bytes(labels.memory_bytes).0);
+    let limit = limit.ok().filter(|_| container == JOB_CONTAINER);
+    let limit = limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
+    let cause = format!(
+        "its container `{container}` was killed for want of memory: all that ran in it had more than its limit{limit}"
+    );
+    MachineEnd { oom_killed: true, ..ended(at, cause) }
 }
 
 /// What was done to the pod from outside, if anything.
@@ -204,10 +243,9 @@ fn of_failed_pod(pod: &Pod, now: Timestamp) -> MachineEnd {
         let said =
             if terminated.message.is_empty() { &terminated.reason } else { &terminated.message };
         let (name, code) = (&container.name, terminated.exit_code);
-        let mut end = ended(
-            at,
-            crop(format!("its init container `{name}` failed with {code}: {}", said.trim())),
-        );
+        let words = format!("its init container `{name}` failed with {code}: {}", said.trim());
+        let mut end =
+            if is_oom(terminated) { out_of_memory(pod, name, at) } else { ended(at, crop(words)) };
         end.log_tail.clone_from(&terminated.message);
         return end;
     }
@@ -229,9 +267,28 @@ fn of_failed_pod(pod: &Pod, now: Timestamp) -> MachineEnd {
     }
 }
 
-/// A pod that should be gone by now, and whose kubelet has not said that it is.
+/// Since when the cluster has not heard of the pod's node. It takes `Ready` away from all that runs
+/// there, and gives no reason for it, as a kubelet always does.
+fn unheard_of(pod: &Pod) -> Option<Timestamp> {
+    pod.main.as_ref()?.state.running.as_ref()?;
+    let ready = pod.condition("Ready").filter(|ready| ready.status == "False")?;
+    ready.reason.as_deref().unwrap_or_default().is_empty().then_some(ready.last_transition_time)?
+}
+
+/// Why nobody knows whether a machine that was up still runs.
+pub(super) fn silent(pod: &Pod) -> Option<String> {
+    unheard_of(pod).map(|_| lost_node(pod))
+}
+
+/// A pod that is to be deleted, and whose kubelet does not say that it is.
 fn silent_node(pod: &Pod, now: Timestamp) -> Option<MachineEnd> {
-    let gone_at = pod.metadata.deleted_at?.checked_add(NODE_SILENT).ok()?;
+    let deleted_at = pod.metadata.deleted_at?;
+    if let Some(since) = unheard_of(pod) {
+        // Nobody is there to take its grace, or to tell of its end.
+        let told = pod.holds("DisruptionTarget").and_then(|told| told.last_transition_time);
+        return Some(ended(told.unwrap_or(since), lost_node(pod)));
+    }
+    let gone_at = deleted_at.checked_add(NODE_SILENT).ok()?;
     (pod.node.is_some() && now >= gone_at).then(|| ended(gone_at, lost_node(pod)))
 }
 
@@ -261,6 +318,7 @@ fn ended(at: Timestamp, cause: String) -> MachineEnd {
         cpu_seconds: None,
         peak_memory_bytes: None,
         oom_killed: false,
+        ran: None,
         deadline_reached: false,
         refused: None,
     }

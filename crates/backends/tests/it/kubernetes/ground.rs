@@ -23,8 +23,8 @@ pub(super) const STAYS: &str = r#"trap 'echo "asked to stop"; exit 0' TERM
 read -r code <> "$PLAY/$BUILDKITE_AGENT_NAME" & wait $!
 exit 0"#;
 
-pub(super) struct Ground {
-    pub(super) plane: &'static ControlPlane,
+pub(super) struct Ground<'a> {
+    pub(super) plane: &'a ControlPlane,
     pub(super) node: Node,
     pub(super) namespace: String,
     pub(super) cluster: Cluster,
@@ -33,10 +33,29 @@ pub(super) struct Ground {
     folder: tempfile::TempDir,
 }
 
-impl Ground {
+impl Ground<'static> {
     /// `None` where there is no control plane to be had, which has been said then.
     pub(super) async fn new(name: &str, then: &str) -> Option<Self> {
-        let plane = ControlPlane::shared().await?;
+        Self::with(name, then, |_| {}).await
+    }
+
+    /// The same with another node.
+    pub(super) async fn with(
+        name: &str,
+        then: &str,
+        change: impl FnOnce(&mut NodeOptions),
+    ) -> Option<Self> {
+        Some(Ground::on(ControlPlane::shared().await?, name, then, change).await)
+    }
+}
+
+impl<'a> Ground<'a> {
+    pub(super) async fn on(
+        plane: &'a ControlPlane,
+        name: &str,
+        then: &str,
+        change: impl FnOnce(&mut NodeOptions),
+    ) -> Self {
         let namespace = plane.fresh_namespace(name).await.expect("a namespace");
         let folder = tempfile::tempdir().expect("a temporary directory");
         let play = folder.path().join("play");
@@ -46,8 +65,9 @@ impl Ground {
         write_agent(&agent, "buildkite-agent version 3.137.0+play", then);
         let mut options = NodeOptions::named(&namespace);
         options.labels.insert("ground".to_owned(), namespace.clone());
-        let images = images(&agent);
-        let node = plane.join(NodeOptions { images, ..options }).await.expect("a node");
+        options.images = images(&agent);
+        change(&mut options);
+        let node = plane.join(options).await.expect("a node");
         let access = Access {
             kubeconfig: Some(plane.kubeconfig().to_owned()),
             context: None,
@@ -55,7 +75,7 @@ impl Ground {
         };
         let mut settings = Settings { namespace: namespace.clone(), ..settings() };
         settings.template = TemplateFrom::Here(template(&namespace, &play));
-        Some(Self {
+        Self {
             plane,
             node,
             namespace,
@@ -63,7 +83,20 @@ impl Ground {
             settings,
             keep_failed: Duration::ZERO,
             folder,
-        })
+        }
+    }
+
+    /// One more node for this namespace's pods.
+    pub(super) async fn another_node(
+        &self,
+        nth: u32,
+        change: impl FnOnce(&mut NodeOptions),
+    ) -> Node {
+        let mut options = NodeOptions::named(format!("{}-{nth}", self.namespace));
+        options.labels.insert("ground".to_owned(), self.namespace.clone());
+        options.images = images(&self.agent());
+        change(&mut options);
+        self.plane.join(options).await.expect("a node")
     }
 
     pub(super) fn play(&self, name: &str) -> PathBuf {
@@ -99,9 +132,11 @@ impl Ground {
         self.kubectl(&["apply", "-f", &file.display().to_string()]).await;
     }
 
-    /// The names of all Jobs, pods and Secrets that there are.
-    pub(super) async fn left(&self) -> String {
-        self.kubectl(&["get", "jobs,pods,secrets", "-o", "name"]).await
+    /// The name of a machine's one pod.
+    pub(super) async fn pod_of(&self, order: &Order) -> String {
+        let label = format!("batch.kubernetes.io/job-name={}", order.name);
+        let name = self.kubectl(&["get", "pods", "-l", &label, "-o", "name"]).await;
+        name.trim().trim_start_matches("pod/").to_owned()
     }
 }
 
@@ -125,7 +160,7 @@ fn template(namespace: &str, play: &std::path::Path) -> Template {
     Template::from_fragment(&fragment).expect("a template")
 }
 
-impl Subject for Ground {
+impl Subject for Ground<'_> {
     fn backend(&self, mark: &str) -> Arc<dyn Backend> {
         let settings = Settings { mark: mark.to_owned(), ..self.settings.clone() };
         let options =
@@ -160,16 +195,9 @@ impl Subject for Ground {
 }
 
 /// Nothing is left of what was asked of this namespace, once everybody has done their work.
-pub(super) async fn until_nothing_is_left(ground: &Ground) {
-    let give_up = Instant::now() + Duration::from_secs(60);
-    loop {
-        let left = ground.left().await;
-        if left.trim().is_empty() {
-            return;
-        }
-        assert!(Instant::now() < give_up, "there is still: {left}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+pub(super) async fn until_nothing_is_left(ground: &Ground<'_>) {
+    let empty = ground.plane.until_empty(&ground.namespace, Duration::from_secs(60)).await;
+    empty.unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// As the suite's `until`, for what a control plane takes its time for.

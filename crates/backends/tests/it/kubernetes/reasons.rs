@@ -4,12 +4,12 @@
 use backends::conformance::{self, MARK, until};
 use backends::kubernetes::{Kubernetes, Template, TemplateFrom};
 use backends::{Backend, Class, Machine, Order, Phase};
-use cluster::{NodeOptions, PullFailure};
+use cluster::PullFailure;
 use serde_json::{Value, json};
 
 use super::ground::{Ground, STAYS, images, until_nothing_is_left};
 
-fn order(ground: &Ground) -> Order {
+pub(super) fn order(ground: &Ground<'_>) -> Order {
     conformance::order(ground, MARK)
 }
 
@@ -22,12 +22,12 @@ async fn ended(backend: &Kubernetes, order: &Order) -> Machine {
     machine.await.expect("a machine")
 }
 
-async fn gone(backend: &Kubernetes, order: &Order) {
+pub(super) async fn gone(backend: &Kubernetes, order: &Order) {
     backend.delete(&order.name).await.expect("delete");
     until(backend, &order.name, "gone", |machine| machine.is_none()).await;
 }
 
-async fn connected(backend: &Kubernetes, order: &Order) -> Machine {
+pub(super) async fn connected(backend: &Kubernetes, order: &Order) -> Machine {
     backend.create(order).await.expect("create");
     let up = until(backend, &order.name, "connected", |machine| {
         machine.is_some_and(|machine| machine.phase == Phase::Connected)
@@ -35,15 +35,8 @@ async fn connected(backend: &Kubernetes, order: &Order) -> Machine {
     up.await.expect("a machine")
 }
 
-/// The name of its one pod.
-async fn pod_of(ground: &Ground, order: &Order) -> String {
-    let label = format!("batch.kubernetes.io/job-name={}", order.name);
-    let name = ground.kubectl(&["get", "pods", "-l", &label, "-o", "name"]).await;
-    name.trim().trim_start_matches("pod/").to_owned()
-}
-
 async fn check_refused(
-    ground: &Ground,
+    ground: &Ground<'_>,
     change: impl FnOnce(&mut Order),
     class: Class,
     words: &str,
@@ -132,7 +125,7 @@ async fn a_limit_range_and_a_policy() {
     until_nothing_is_left(&ground).await;
 }
 
-fn named(kind: &str, version: &str, name: &str, spec: &Value) -> Value {
+pub(super) fn named(kind: &str, version: &str, name: &str, spec: &Value) -> Value {
     json!({ "apiVersion": version, "kind": kind, "metadata": { "name": name }, "spec": spec })
 }
 
@@ -229,14 +222,14 @@ async fn what_is_done_to_a_running_pod() {
 
     let evicted = order(&ground);
     connected(&backend, &evicted).await;
-    let pod = pod_of(&ground, &evicted).await;
+    let pod = ground.pod_of(&evicted).await;
     let low = "The node was low on resource: ephemeral-storage.";
     ground.node.evict(&ground.namespace, &pod, low).expect("evicted");
     assert_eq!(end_of(&evicted).await.cause, format!("its pod was evicted: {low}"));
 
     let drained = order(&ground);
     connected(&backend, &drained).await;
-    let pod = pod_of(&ground, &drained).await;
+    let pod = ground.pod_of(&drained).await;
     ground.kubectl(&["delete", "pod", &pod, "--wait=false"]).await;
     let end = end_of(&drained).await;
     assert_eq!(end.cause, "the agent was stopped on request");
@@ -244,32 +237,39 @@ async fn what_is_done_to_a_running_pod() {
 
     let hungry = order(&ground);
     connected(&backend, &hungry).await;
-    let pod = pod_of(&ground, &hungry).await;
+    let pod = ground.pod_of(&hungry).await;
     ground.node.oom_kill(&ground.namespace, &pod, "job").expect("killed");
     let end = end_of(&hungry).await;
     assert!(end.oom_killed);
-    assert!(end.cause.ends_with("more than its limit of 512Mi"), "{}", end.cause);
+    let words = "all that ran in it had more than its limit of 512Mi; ";
+    assert!(end.cause.contains(words), "{}", end.cause);
     until_nothing_is_left(&ground).await;
 }
 
+/// Keeps all that it is given, under a name of its own, until the kernel ends it.
+const GROWS: &str = r#"ln -s "$(command -v tail)" /tmp/eats-memory
+while head -c 4M /dev/zero; do sleep 0.02; done | /tmp/eats-memory & wait $!
+exit 0"#;
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_vanishes_takes_its_machines_with_it() {
-    let Some(ground) = Ground::new("vanish", STAYS).await else { return };
-    let (backend, order) = (ground.kubernetes(), order(&ground));
-    connected(&backend, &order).await;
-    // Where all nodes are silent the control plane takes itself for the one that is cut off.
-    let other = NodeOptions::named(format!("{}-b", ground.namespace));
-    let _other = ground.plane.join(other).await.expect("a node");
-    ground.node.vanish();
-    // The control plane's own time limits come first: until the node is given up, and for the pod.
-    let machine = super::ground::patiently(&backend, &order.name, |machine| {
-        machine.is_some_and(|machine| machine.phase == Phase::Ended)
-    });
-    let end = machine.await.expect("a machine").ended.expect("an end");
-    let words = format!("its node `{}` does not answer any more", ground.namespace);
-    assert_eq!(end.cause, words);
-    // Nothing confirms the end of a pod on such a node, until the node itself is removed.
-    backend.delete(&order.name).await.expect("delete");
-    ground.node.remove().await.expect("removed");
-    super::ground::patiently(&backend, &order.name, |machine| machine.is_none()).await;
+async fn memory_that_runs_out_is_told_with_what_had_it() {
+    if !std::path::Path::new("/sys/fs/cgroup/memory/memory.oom_control").exists() {
+        crate::place::not_tested("the memory controller (version 1) is not here");
+        return;
+    }
+    let Some(ground) = Ground::new("memory", GROWS).await else { return };
+    let (backend, mut order) = (ground.kubernetes(), order(&ground));
+    order.resources.memory_bytes = 256 << 20;
+    order.labels.memory_bytes = 256 << 20;
+    let end = ended(&backend, &order).await.ended.expect("an end");
+    assert!(end.oom_killed, "{end:?}");
+    assert!(end.cause.starts_with("its container `job` was killed for want of memory"), "{end:?}");
+    assert!(end.cause.contains("its limit of 256Mi; a moment before, "), "{end:?}");
+    let ran = end.ran.expect("its guest has looked before it was killed with the rest");
+    println!("{}", end.cause);
+    assert!(ran.starts_with("eats-memory (") && ran.ends_with(" MiB)"), "{ran}");
+    let peak = end.peak_memory_bytes.expect("it was counted");
+    assert!((64 << 20..=256 << 20).contains(&peak), "{peak}");
+    gone(&backend, &order).await;
+    until_nothing_is_left(&ground).await;
 }

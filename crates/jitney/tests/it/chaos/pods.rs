@@ -7,7 +7,7 @@ use std::time::Duration;
 use cluster::{ControlPlane, Images, Node, NodeOptions};
 use sandbox::engine::{EventKind, NewStep};
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::parts;
 use super::world::{World, each_ran_once};
@@ -41,24 +41,10 @@ impl<'a> Ground<'a> {
         Self { plane, namespace, _node: node, world }
     }
 
-    async fn left(&self) -> String {
-        let words = ["--namespace", &self.namespace, "get", "jobs,pods,secrets", "-o", "name"];
-        let output = self.plane.kubectl(&words).await.unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-
     /// The garbage collector may still be at the last Secret.
     async fn nothing_is_left(&self) {
-        let until = Instant::now() + Duration::from_secs(60);
-        loop {
-            let left = self.left().await;
-            if left.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < until, "there is still: {left}");
-            sleep(Duration::from_millis(200)).await;
-        }
+        let empty = self.plane.until_empty(&self.namespace, Duration::from_secs(60)).await;
+        empty.unwrap_or_else(|error| panic!("{error}"));
     }
 }
 

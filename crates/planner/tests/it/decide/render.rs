@@ -88,6 +88,7 @@ const fn cut_short(why: &CutShort) -> &'static str {
         CutShort::OutOfMemory { .. } => "out of memory",
         CutShort::Deadline => "deadline",
         CutShort::Lost { .. } => "lost",
+        CutShort::Silent { .. } => "silent",
     }
 }
 

@@ -230,9 +230,18 @@ impl Scene {
             deadline_at: self.now.plus(Duration::from_secs(4000)),
             ended: None,
             note: None,
+            silent: None,
         };
         self.backend(|backend| {
             backend.machines.insert((id(number), attempt), Arc::new(seen));
+        })
+    }
+
+    /// Nobody knows whether the machine still runs.
+    pub(super) fn silent(&self, number: u128, attempt: u32) -> Self {
+        self.backend(|backend| {
+            let machine = backend.machines.get_mut(&(id(number), attempt)).expect("it is listed");
+            Arc::make_mut(machine).silent = Some("its node `n1` does not answer any more".into());
         })
     }
 
@@ -258,6 +267,7 @@ impl Scene {
             cpu_millis_used: None,
             peak_memory: None,
             oom_killed: false,
+            ran: None,
             deadline_reached: false,
             refused: None,
         };
@@ -273,7 +283,7 @@ impl Scene {
     }
 
     pub(super) fn told_cut_short(&self, number: u128, attempt: u32) -> Self {
-        let why = planner::CutShort::OutOfMemory { memory: Bytes::gib(1) };
+        let why = planner::CutShort::OutOfMemory { memory: Bytes::gib(1), ran: None };
         let notice = planner::Notice::CutShort { attempt, why };
         self.record(Event::Told { job: id(number), notice, at: self.now })
     }

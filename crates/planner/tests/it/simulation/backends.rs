@@ -174,6 +174,7 @@ impl Sim<'_> {
             deadline_at: self.now.plus(create.deadline),
             ended: None,
             note: None,
+            silent: None,
         };
         let request = self.buildkite.jobs.get(&create.job).and_then(|job| job.request().cloned());
         let machine = Machine {
@@ -371,6 +372,7 @@ impl Sim<'_> {
                 cpu_millis_used: None,
                 peak_memory: None,
                 oom_killed: false,
+                ran: None,
                 deadline_reached: false,
                 refused: None,
             }));

@@ -19,6 +19,7 @@ mod remove;
 pub mod seen;
 mod settings;
 mod stamp;
+mod sweep;
 mod template;
 mod tokens;
 mod watch;
@@ -44,6 +45,7 @@ use call::Api;
 use origin::Origin;
 use pace::Pace;
 use seen::{Job, Pod};
+use sweep::sweep;
 use tokens::Tokens;
 use watch::{Marked, Said, follow};
 
@@ -110,6 +112,7 @@ impl Kubernetes {
         for (kind, reason) in [("Job", "FailedCreate"), ("Pod", "FailedMount")] {
             watches.spawn(follow(api.clone(), Said::new(Arc::clone(cache), kind, reason)));
         }
+        watches.spawn(sweep(api.clone(), Arc::clone(cache), mark.clone()));
     }
 
     /// What the watches have shown, as soon as they have shown everything.

@@ -36,6 +36,8 @@ pub(super) struct Cache {
     inner: Mutex<Inner>,
     /// Counts changes.
     changes: watch::Sender<u64>,
+    /// Counts what is gone and has left something behind that nobody owns.
+    orphans: watch::Sender<u64>,
     mark: String,
 }
 
@@ -58,7 +60,8 @@ struct Inner {
 
 impl Cache {
     pub(super) fn new(mark: &str) -> Self {
-        Self { inner: Mutex::default(), changes: watch::Sender::new(0), mark: mark.to_owned() }
+        let (changes, orphans) = (watch::Sender::new(0), watch::Sender::new(0));
+        Self { inner: Mutex::default(), changes, orphans, mark: mark.to_owned() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -73,6 +76,24 @@ impl Cache {
     /// What tells of changes from now on.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// What tells that there may be a Secret that nobody owns.
+    pub(super) fn orphans(&self) -> watch::Receiver<u64> {
+        self.orphans.subscribe()
+    }
+
+    /// The Secrets that any machine may still read, as soon as all machines are known.
+    pub(super) async fn secrets_in_use(&self) -> BTreeSet<String> {
+        let mut changes = self.changes();
+        loop {
+            if let Some(secrets) = self.lock().secrets() {
+                return secrets;
+            }
+            if changes.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// All Jobs as of this version. Those that we made since are newer, and stay.
@@ -119,12 +140,21 @@ impl Cache {
     }
 
     pub(super) fn job_gone(&self, job: &Job) {
+        let mut orphans = false;
         self.change(|inner| {
             inner.jobs_version = inner.jobs_version.max(job.metadata.version);
-            inner.jobs.remove(&job.metadata.name);
+            let last = inner.jobs.remove(&job.metadata.name);
+            orphans = last.is_some_and(|last| last.metadata.leaves_orphans);
             inner.not_created.remove(&job.metadata.uid);
             inner.forget(&job.metadata.name);
         });
+        self.tell_of(orphans);
+    }
+
+    fn tell_of(&self, orphans: bool) {
+        if orphans {
+            self.orphans.send_modify(|count| *count = count.wrapping_add(1));
+        }
     }
 
     pub(super) fn jobs_told_up_to(&self, version: u64) {
@@ -148,6 +178,7 @@ impl Cache {
             inner.not_mounted.remove(&pod.metadata.uid);
             inner.forget(&machine);
         });
+        self.tell_of(!pod.metadata.is_owned);
     }
 
     /// An event about one of our objects, or about anybody's: only names are known of these. It may
@@ -170,7 +201,11 @@ impl Cache {
     }
 
     pub(super) fn fine(&self, kind: Needed) {
-        *self.lock().health(kind) = Health::Fine;
+        let before = std::mem::replace(self.lock().health(kind), Health::Fine);
+        if !matches!(before, Health::Fine) {
+            // Whoever waits for it looks again.
+            self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        }
     }
 
     pub(super) fn failing(&self, kind: Needed, error: Error) {
@@ -208,6 +243,17 @@ impl Inner {
             Needed::Jobs => &mut self.jobs_health,
             Needed::Pods => &mut self.pods_health,
         }
+    }
+
+    /// Of all Jobs and pods; `None` while not all of them are known.
+    fn secrets(&self) -> Option<BTreeSet<String>> {
+        let known = [&self.jobs_health, &self.pods_health];
+        if !known.iter().all(|health| matches!(health, Health::Fine)) {
+            return None;
+        }
+        let jobs = self.jobs.values().map(|job| &job.metadata);
+        let pods = self.pods.values().flat_map(BTreeMap::values).map(|pod| &pod.metadata);
+        Some(jobs.chain(pods).filter_map(|meta| meta.secret.clone()).collect())
     }
 
     fn put_pod(&mut self, pod: Pod) {

@@ -74,6 +74,11 @@ impl Refused {
         self.status == Some(status)
     }
 
+    /// It is not there, or not as it was seen.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is(StatusCode::NOT_FOUND) || self.is(StatusCode::CONFLICT)
+    }
+
     pub(super) fn is_already_there(&self) -> bool {
         self.reason == "AlreadyExists"
     }
@@ -90,6 +95,9 @@ pub(super) struct Ask<'a> {
 }
 
 pub(super) const JSON: &str = "application/json";
+/// What is said about objects, without what is in them.
+pub(super) const METADATA_LIST: &str =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
 /// Adds to a list of owners what is not there yet.
 pub(super) const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
@@ -151,8 +159,13 @@ impl Api {
 
     /// The body of a success, or the class of anything else.
     pub(super) async fn send(&self, ask: Ask<'_>) -> Result<Vec<u8>, Refused> {
+        self.send_for(ask, JSON).await
+    }
+
+    /// The same for an answer in this form.
+    pub(super) async fn send_for(&self, ask: Ask<'_>, form: &str) -> Result<Vec<u8>, Refused> {
         let verb = ask.verb;
-        let request = request(ask).map_err(|words| no_answer(verb, words))?;
+        let request = request(ask, form).map_err(|words| no_answer(verb, words))?;
         let whole = async {
             let response = self.client.send(request).await?;
             let (parts, body) = response.into_parts();
@@ -181,8 +194,8 @@ pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     })
 }
 
-fn request(ask: Ask<'_>) -> Result<Request<Body>, String> {
-    let mut builder = Request::builder().method(ask.method).uri(&ask.path).header(ACCEPT, JSON);
+fn request(ask: Ask<'_>, form: &str) -> Result<Request<Body>, String> {
+    let mut builder = Request::builder().method(ask.method).uri(&ask.path).header(ACCEPT, form);
     let body = match ask.body {
         Some((value, kind)) => {
             builder = builder.header(CONTENT_TYPE, kind);

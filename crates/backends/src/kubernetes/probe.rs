@@ -34,7 +34,7 @@ pub const RIGHTS: [Right; 8] = [
     right("batch", "jobs", &["create", "get", "list", "watch", "delete"], ""),
     right("", "pods", &["list", "watch", "delete"], ""),
     right("", "events", &["list", "watch"], ""),
-    right("", "secrets", &["create", "patch"], ""),
+    right("", "secrets", &["create", "list", "patch"], ""),
     right("", "podtemplates", &["get"], "template_from"),
     right("batch", "jobs", &["patch"], "keep_failed"),
     right("", "pods", &["patch"], "keep_failed"),

@@ -24,7 +24,8 @@ pub(super) async fn machine(backend: &Kubernetes, name: &str) -> Result<(), Erro
     let options = options(&job.metadata.uid);
     match backend.api.delete(Kind::Jobs, name, &options).await {
         Ok(_) => Ok(()),
-        Err(refused) if is_gone(&refused) => remains(backend, &pods).await,
+        // Another one of the same name is not the one that we were told to remove.
+        Err(refused) if refused.is_gone() => remains(backend, &pods).await,
         Err(refused) => Err(heard(backend, refused)),
     }
 }
@@ -48,11 +49,6 @@ fn options(uid: &str) -> Value {
     json!({ "propagationPolicy": "Background", "preconditions": { "uid": uid } })
 }
 
-/// Another one of the same name is not the one that we were told to remove.
-fn is_gone(refused: &Refused) -> bool {
-    refused.is(StatusCode::NOT_FOUND) || refused.is(StatusCode::CONFLICT)
-}
-
 fn heard(backend: &Kubernetes, refused: Refused) -> Error {
     backend.deletes.heard(&refused.error);
     refused.error
@@ -64,7 +60,7 @@ async fn remains(backend: &Kubernetes, pods: &[Pod]) -> Result<(), Error> {
         let options = options(&pod.metadata.uid);
         match backend.api.delete(Kind::Pods, &pod.metadata.name, &options).await {
             Ok(_) => {}
-            Err(refused) if is_gone(&refused) => {}
+            Err(refused) if refused.is_gone() => {}
             Err(refused) => return Err(heard(backend, refused)),
         }
     }

@@ -13,6 +13,8 @@ use crate::contract::Labels;
 /// The label by which the Job controller ties a pod to its Job.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
+/// What stands on an object until the garbage collector has made orphans of what it owns.
+const ORPHAN: &str = "orphan";
 
 /// The part of an object that all have.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -33,6 +35,10 @@ pub struct Meta {
     pub job: Option<String>,
     /// Where a queueing system lets Jobs in.
     pub kueue_queue: Option<String>,
+    /// Somebody deletes it so that what it owns stays behind.
+    pub leaves_orphans: bool,
+    /// There is an object with which it goes by itself.
+    pub is_owned: bool,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +55,10 @@ struct RawMeta {
     labels: BTreeMap<String, String>,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    finalizers: Vec<String>,
+    #[serde(default)]
+    owner_references: Vec<serde::de::IgnoredAny>,
 }
 
 impl From<RawMeta> for Meta {
@@ -66,6 +76,8 @@ impl From<RawMeta> for Meta {
             secret: raw.annotations.remove(stamp::SECRET),
             job: raw.labels.remove(JOB_NAME),
             kueue_queue: raw.labels.remove(KUEUE_QUEUE),
+            leaves_orphans: raw.finalizers.iter().any(|one| one == ORPHAN),
+            is_owned: !raw.owner_references.is_empty(),
         }
     }
 }

@@ -192,7 +192,7 @@ fn unreachable_server(why: &str) -> Error {
 }
 
 /// A token of a continued listing may hold what a query must not.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let plain =
         |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
     text.bytes()

@@ -4,6 +4,7 @@
 mod disrupted;
 mod ground;
 mod nodes;
+mod orphans;
 mod reading;
 mod real;
 mod reasons;

@@ -107,12 +107,12 @@ buildkite: events: list watch
 buildkite: pods: delete list watch
 buildkite: podtemplates: get
 buildkite: resourcequotas: list
-buildkite: secrets: create patch
+buildkite: secrets: create list patch
 buildkite-deploy: jobs: create delete get list patch watch
 buildkite-deploy: events: list watch
 buildkite-deploy: pods: delete list patch watch
 buildkite-deploy: resourcequotas: list
-buildkite-deploy: secrets: create patch",
+buildkite-deploy: secrets: create list patch",
     );
     check_permissions(
         &helm,
@@ -131,7 +131,7 @@ ci: events: list watch
 ci: pods: delete list watch
 ci: podtemplates: get
 ci: resourcequotas: list
-ci: secrets: create patch",
+ci: secrets: create list patch",
     );
     check_permissions(&helm, "none", "");
 }

@@ -48,7 +48,7 @@ failed is kept by a change to both.
 {{- $keeps := not (has (toString (.of.keep_failed | default "0s")) (list "0" "0s" "0m" "0h")) }}
 {{- include "jitney.allow" (list .rules "batch|jobs" (list "create" "delete" "get" "list" "watch")) }}
 {{- include "jitney.allow" (list .rules "|pods" (list "delete" "list" "watch")) }}
-{{- include "jitney.allow" (list .rules "|secrets" (list "create" "patch")) }}
+{{- include "jitney.allow" (list .rules "|secrets" (list "create" "list" "patch")) }}
 {{- include "jitney.allow" (list .rules "|events" (list "list" "watch")) }}
 {{- include "jitney.allow" (list .rules "|resourcequotas" (list "list")) }}
 {{- if $keeps }}

@@ -27,7 +27,7 @@ fn rules() -> Vec<PolicyRule> {
 }
 
 /// The ground's template as a PodTemplate of the cluster.
-async fn template_in_the_cluster(ground: &Ground) -> TemplateFrom {
+async fn template_in_the_cluster(ground: &Ground<'_>) -> TemplateFrom {
     let TemplateFrom::Here(template) = &ground.settings.template else { panic!("it is here") };
     let pod = template.fragment()["spec"]["template"].clone();
     let mut pod = pod;
@@ -52,7 +52,7 @@ async fn gone(backend: &Kubernetes, order: &Order) {
     until(backend, &order.name, "gone", |machine| machine.is_none()).await;
 }
 
-async fn token_in_the_secret(ground: &Ground, order: &Order) -> String {
+async fn token_in_the_secret(ground: &Ground<'_>, order: &Order) -> String {
     let template = format!(
         "go-template={{{{range .items}}}}{{{{index .data \"{}\"}}}}{{{{end}}}}",
         order.name
@@ -65,7 +65,7 @@ async fn token_in_the_secret(ground: &Ground, order: &Order) -> String {
 }
 
 /// A token that was minted again is where the pod will look for it.
-async fn minted_again(ground: &Ground, backend: &Kubernetes) {
+async fn minted_again(ground: &Ground<'_>, backend: &Kubernetes) {
     ground.node.set_start_delay(Duration::from_secs(3));
     let mut order = conformance::order(ground, MARK);
     backend.create(&order).await.expect("create");
@@ -78,8 +78,8 @@ async fn minted_again(ground: &Ground, backend: &Kubernetes) {
     gone(backend, &order).await;
 }
 
-/// Pods that somebody made orphans of are removed one by one.
-async fn orphans(ground: &Ground, backend: &Kubernetes) {
+/// Pods that somebody made orphans of are removed one by one, and so is the Secret.
+async fn orphans(ground: &Ground<'_>, backend: &Kubernetes) {
     let order = conformance::order(ground, MARK);
     backend.create(&order).await.expect("create");
     up(backend, &order).await;
@@ -87,21 +87,16 @@ async fn orphans(ground: &Ground, backend: &Kubernetes) {
     let listed = backend.list().await.expect("a listing");
     assert_eq!(listed.machines.len(), 1, "it is a machine still: {listed:?}");
     gone(backend, &order).await;
-    // Its Secret is an orphan too, with a token that is good for nothing any more. To find such
-    // ones the backend would have to be allowed to list Secrets.
-    let label = format!("jitney.dev/mark={MARK}");
-    ground.kubectl(&["delete", "secrets", "-l", &label]).await;
+    until_nothing_is_left(ground).await;
 }
 
 /// What failed stays for a look, and is no machine any more.
-async fn kept(ground: &Ground, backend: &Kubernetes) {
+async fn kept(ground: &Ground<'_>, backend: &Kubernetes) {
     let order = conformance::order(ground, MARK);
     backend.create(&order).await.expect("create");
     up(backend, &order).await;
-    let label = format!("batch.kubernetes.io/job-name={}", order.name);
-    let pod = ground.kubectl(&["get", "pods", "-l", &label, "-o", "name"]).await;
-    let pod = pod.trim().trim_start_matches("pod/");
-    ground.node.evict(&ground.namespace, pod, "low on disk").expect("evicted");
+    let pod = ground.pod_of(&order).await;
+    ground.node.evict(&ground.namespace, &pod, "low on disk").expect("evicted");
     ground.kubectl(&["wait", "job", &order.name, "--for=condition=Failed", "--timeout=30s"]).await;
     until(backend, &order.name, "ended", |machine| {
         machine.is_some_and(|machine| machine.phase == Phase::Ended)
@@ -185,7 +180,10 @@ async fn what_is_missing_is_named() {
     };
     let backend = Kubernetes::new(&cluster, options);
     let probe = backend.probe().await;
-    assert_eq!(probe.missing.expect("an answer"), ["create secrets", "patch secrets"]);
+    assert_eq!(
+        probe.missing.expect("an answer"),
+        ["create secrets", "list secrets", "patch secrets"]
+    );
     assert!(probe.version.expect("a version").1 >= 30);
     // Without its token a machine is none: what was begun is undone.
     let order = conformance::order(&ground, MARK);

@@ -1,0 +1,126 @@
+//! Secrets that no Job owns any more. They go with their Jobs by themselves, unless somebody deletes
+//! a Job and makes orphans of what it owned: then nobody but us knows what they are.
+//!
+//! Only what is said about Secrets is read here, and none is deleted by us: each is given an owner
+//! that is not there, and the cluster's garbage collector removes it, as it does without us.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::cache::Cache;
+use super::call::{Api, Ask, Kind, METADATA_LIST, Refused, STRATEGIC_PATCH, decode};
+use super::stamp;
+use super::watch::escaped;
+use crate::contract::Error;
+
+/// How often to look although nobody seems to have made an orphan: it may have been while we were
+/// away.
+const EVERY: Duration = Duration::from_secs(600);
+/// After a look that failed.
+const AGAIN: Duration = Duration::from_secs(30);
+const PAGE: u32 = 500;
+
+#[derive(Deserialize)]
+struct Page {
+    metadata: PageMeta,
+    items: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct PageMeta {
+    #[serde(default, rename = "continue")]
+    more: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    metadata: Secret,
+}
+
+/// What is said about a Secret. Its values are not asked for.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Secret {
+    name: String,
+    uid: Uuid,
+    resource_version: String,
+    #[serde(default)]
+    owner_references: Vec<serde::de::IgnoredAny>,
+}
+
+/// Sweeps for ever: at first, when a machine has left an orphan, and now and then.
+pub(super) async fn sweep(api: Api, cache: Arc<Cache>, mark: String) {
+    let mut orphans = cache.orphans();
+    loop {
+        orphans.mark_unchanged();
+        let pause = match once(&api, &cache, &mark).await {
+            Ok(()) => EVERY,
+            Err(error) => {
+                tracing::debug!(%error, "failed to look for Secrets that nobody owns");
+                AGAIN
+            }
+        };
+        // Whether it was in time or not, the next look is due.
+        drop(timeout(pause, orphans.changed()).await);
+    }
+}
+
+async fn once(api: &Api, cache: &Cache, mark: &str) -> Result<(), Error> {
+    let found = list(api, mark).await?;
+    let found: Vec<Secret> =
+        found.into_iter().filter(|secret| secret.owner_references.is_empty()).collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    // Looked at after the Secrets: a pod without a Job may still be about to read its token.
+    let used = cache.secrets_in_use().await;
+    for secret in found.iter().filter(|secret| !used.contains(&secret.name)) {
+        match leave_to_the_collector(api, secret).await {
+            Ok(()) => tracing::info!(secret = secret.name, "removed a Secret that no Job owns"),
+            Err(refused) => return Err(refused.error),
+        }
+    }
+    Ok(())
+}
+
+async fn list(api: &Api, mark: &str) -> Result<Vec<Secret>, Error> {
+    let mut all = Vec::new();
+    let mut more = String::new();
+    loop {
+        let path = format!(
+            "{}?limit={PAGE}&labelSelector={}%3D{mark}{more}",
+            api.path(Kind::Secrets, None),
+            escaped(stamp::MARK)
+        );
+        let ask = Ask { verb: "list", method: Method::GET, path, body: None };
+        let body = api.send_for(ask, METADATA_LIST).await.map_err(|refused| refused.error)?;
+        let page: Page = decode(&body)?;
+        all.extend(page.items.into_iter().map(|item| item.metadata));
+        match page.metadata.more.filter(|more| !more.is_empty()) {
+            Some(next) => more = format!("&continue={}", escaped(&next)),
+            None => return Ok(all),
+        }
+    }
+}
+
+/// Unless it has changed: a Job may be its owner by now.
+async fn leave_to_the_collector(api: &Api, secret: &Secret) -> Result<(), Refused> {
+    // The id of nothing, and another one for each.
+    let nobody = Uuid::from_u128(!secret.uid.as_u128());
+    let owner =
+        json!({ "apiVersion": "batch/v1", "kind": "Job", "name": secret.name, "uid": nobody });
+    let patch = json!({ "metadata": {
+        "resourceVersion": secret.resource_version,
+        "ownerReferences": [owner],
+    } });
+    match api.patch(Kind::Secrets, &secret.name, &patch, STRATEGIC_PATCH).await {
+        Err(refused) if !refused.is_gone() => Err(refused),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,75 @@
+//! Jobs that somebody deletes behind our back without what they own: pods and Secrets stay, and
+//! have to be found.
+
+use std::time::Duration;
+
+use backends::conformance::{MARK, OTHER_MARK, until};
+use backends::kubernetes::Kubernetes;
+use backends::{Backend, Order, Phase};
+use serde_json::json;
+
+use super::ground::{Ground, STAYS, until_nothing_is_left};
+use super::reasons::{connected, gone, order};
+
+/// The Secrets of this mark.
+async fn secrets(ground: &Ground<'_>, mark: &str) -> Vec<String> {
+    let label = format!("jitney.dev/mark={mark}");
+    let names = ground.kubectl(&["get", "secrets", "-l", &label, "-o", "name"]).await;
+    names.lines().map(str::to_owned).collect()
+}
+
+/// Makes a machine, and an orphan of its pod before that has read anything.
+async fn orphaned(ground: &Ground<'_>, backend: &Kubernetes, order: &Order) {
+    backend.create(order).await.expect("created");
+    until(backend, &order.name, "a pod", |machine| {
+        machine.is_some_and(|machine| machine.phase > Phase::Requested)
+    })
+    .await;
+    ground.kubectl(&["delete", "job", &order.name, "--cascade=orphan"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_its_job_left_goes_once_no_pod_needs_it() {
+    let Some(ground) = Ground::new("orphan", STAYS).await else { return };
+    let backend = ground.kubernetes();
+    let left = order(&ground);
+    // Long enough that its token is not read before it is an orphan.
+    ground.node.set_start_delay(Duration::from_secs(4));
+    orphaned(&ground, &backend, &left).await;
+    // Another orphan has it looked for such Secrets; that one is needed by nobody.
+    let other = order(&ground);
+    orphaned(&ground, &backend, &other).await;
+    gone(&backend, &other).await;
+    assert!(!secrets(&ground, MARK).await.is_empty(), "a pod is still to read it");
+    ground.node.set_start_delay(Duration::ZERO);
+    until(&backend, &left.name, "connected", |machine| {
+        machine.is_some_and(|machine| machine.connected_at.is_some())
+    })
+    .await;
+    gone(&backend, &left).await;
+    until_nothing_is_left(&ground).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_was_left_while_nobody_looked_goes_with_the_first_look() {
+    let Some(ground) = Ground::new("away", STAYS).await else { return };
+    let order = order(&ground);
+    let backend = ground.kubernetes();
+    connected(&backend, &order).await;
+    drop(backend);
+    ground.kubectl(&["delete", "job", &order.name, "--cascade=orphan"]).await;
+    ground.kubectl(&["delete", "pods", "--all"]).await;
+    assert_eq!(secrets(&ground, MARK).await.len(), 1, "nobody is there to remove it");
+    let theirs = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": { "name": "theirs", "labels": { "jitney.dev/mark": OTHER_MARK } },
+    });
+    ground.apply(theirs).await;
+    let backend = ground.kubernetes();
+    assert_eq!(backend.list().await.expect("a listing").machines, []);
+    let label = format!("jitney.dev/mark={MARK}");
+    ground.kubectl(&["wait", "secrets", "-l", &label, "--for=delete", "--timeout=30s"]).await;
+    assert_eq!(secrets(&ground, OTHER_MARK).await, ["secret/theirs"], "it is not ours");
+    ground.kubectl(&["delete", "secret", "theirs"]).await;
+    until_nothing_is_left(&ground).await;
+}

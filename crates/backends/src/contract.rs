@@ -88,6 +88,9 @@ pub struct Hardware {
     pub families: Vec<String>,
     pub zone: Option<String>,
     pub region: Option<String>,
+    /// An accelerator in the cloud's words, and how many where that is more than one:
+    /// `nvidia-l4:2`.
+    pub gpu: Option<String>,
     /// Rather an interruptible one, where the order does not insist on it.
     pub prefers_spot: bool,
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::nodes::{Selection, short_when_away};
+use super::nodes::{Selection, gpus, short_when_away};
 use super::pod::{init_containers, main_container, volumes};
 use super::settings::Settings;
 use super::stamp;
@@ -38,9 +38,10 @@ pub fn job(
                      the step's agents, or to the backend's configuration";
         return Err(Error::new(Class::Rejected, words));
     }
+    let gpus = order.hardware.gpu.as_deref().map(gpus).transpose()?;
     let mut job = json(&usual(order));
     lay_over(&mut job, template.value());
-    lay_over(&mut job, json(&ours(order, settings, secret, image)));
+    lay_over(&mut job, json(&ours(order, settings, secret, image, gpus)));
     tidy(&mut job);
     Ok(job)
 }
@@ -66,14 +67,20 @@ fn usual(order: &Order) -> Job {
 }
 
 /// What nobody may say otherwise.
-fn ours(order: &Order, settings: &Settings, secret: &str, image: Option<String>) -> Job {
+fn ours(
+    order: &Order,
+    settings: &Settings,
+    secret: &str,
+    image: Option<String>,
+    gpus: Option<u32>,
+) -> Job {
     let selection = Selection::of(order, &settings.nodes);
     let affinity = selection.affinity();
     let orders = serde_json::to_string(&pod_orders(order)).expect("strings and numbers are JSON");
     let pod = PodSpec {
         restart_policy: Some("Never".to_owned()),
         init_containers: Some(init_containers(settings)),
-        containers: vec![main_container(order, settings, secret, image, &orders)],
+        containers: vec![main_container(order, settings, secret, image, &orders, gpus)],
         volumes: Some(volumes(order, settings)),
         service_account_name: settings.service_account.clone(),
         node_selector: Some(selection.selector).filter(|selector| !selector.is_empty()),

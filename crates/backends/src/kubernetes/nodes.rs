@@ -9,11 +9,13 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::settings::Nodes;
-use crate::contract::Order;
+use crate::contract::{Class, Error, Order};
 
 /// Words that select nodes, as a job writes them.
-pub const WORDS: [&str; 6] = ["arch", "family", "zone", "region", "local-ssd", "spot"];
+pub const WORDS: [&str; 7] = ["arch", "family", "zone", "region", "local-ssd", "gpu", "spot"];
 
+/// What nodes with GPUs have so many of, and are tainted with.
+pub(super) const GPU_RESOURCE: &str = "nvidia.com/gpu";
 /// How long a pod stays bound to a node that has gone: the time in which a kubelet that was only
 /// restarted comes back.
 const NODE_AWAY_S: i64 = 10;
@@ -48,6 +50,9 @@ impl Selection {
         if order.resources.local_ssds > 0 {
             let count = order.resources.local_ssds.to_string();
             selection.insist(&nodes("local-ssd", own), &count);
+        }
+        if let Some(gpu) = &hardware.gpu {
+            selection.insist(&nodes("gpu", own), gpu.split(':').next().unwrap_or(gpu));
         }
         if order.spot {
             selection.insist(&nodes("spot", own), "true");
@@ -130,18 +135,35 @@ pub fn usual(word: &str) -> Nodes {
         "family" => ("cloud.google.com/machine-family", "$0"),
         "local-ssd" => ("cloud.google.com/gke-ephemeral-storage-local-ssd", "true"),
         "spot" => ("cloud.google.com/gke-spot", "true"),
+        "gpu" => ("cloud.google.com/gke-accelerator", "$0"),
         _ => return Nodes::default(),
     };
     let selector = BTreeMap::from([(key.to_owned(), value.to_owned())]);
-    // Nodes with arm64 processors, and spot ones, are often kept from pods that do not say so.
-    let taint = matches!(word, "arch" | "spot").then(|| Toleration {
+    // Nodes with arm64 processors or GPUs, and spot ones, are often kept from pods that do not say so.
+    let taint = match word {
+        "arch" | "spot" => Some((key, Some(value))),
+        "gpu" => Some((GPU_RESOURCE, None)),
+        _ => None,
+    };
+    let tolerated = taint.map(|(key, value)| Toleration {
         key: Some(key.to_owned()),
-        operator: Some("Equal".to_owned()),
-        value: Some(value.to_owned()),
+        operator: Some(if value.is_some() { "Equal" } else { "Exists" }.to_owned()),
+        value: value.map(str::to_owned),
         effect: Some("NoSchedule".to_owned()),
         toleration_seconds: None,
     });
-    Nodes { selector, tolerations: taint.into_iter().collect() }
+    Nodes { selector, tolerations: tolerated.into_iter().collect() }
+}
+
+/// How many GPUs: `nvidia-l4` is one, `nvidia-l4:2` two.
+pub(super) fn gpus(asked: &str) -> Result<u32, Error> {
+    let Some((_, count)) = asked.split_once(':') else { return Ok(1) };
+    count.parse().ok().filter(|count| *count > 0).ok_or_else(|| {
+        let words = format!(
+            "gpu: {asked} does not say how many; write a name and a number such as nvidia-l4:2"
+        );
+        Error::new(Class::Rejected, words)
+    })
 }
 
 /// A node that is gone takes its pods with it in seconds, not in the usual five minutes.

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::nodes::GPU_RESOURCE;
 use super::settings::{Disk, Settings};
 use super::stamp::seconds;
 use super::template::JOB_CONTAINER;
@@ -64,6 +65,7 @@ pub(super) fn main_container(
     secret: &str,
     image: Option<String>,
     orders: &str,
+    gpus: Option<u32>,
 ) -> Container {
     let mut mounts =
         vec![mount(PROGRAMS_VOLUME, pod::PROGRAMS, true), mount(DISK_VOLUME, pod::DISK, false)];
@@ -94,7 +96,7 @@ pub(super) fn main_container(
                 }),
             },
         ]),
-        resources: Some(resources(order, settings)),
+        resources: Some(resources(order, settings, gpus)),
         volume_mounts: Some(mounts),
         startup_probe: Some(connected(order)),
         termination_message_path: Some("/dev/termination-log".to_owned()),
@@ -116,13 +118,17 @@ fn connected(order: &Order) -> Probe {
     }
 }
 
-fn resources(order: &Order, settings: &Settings) -> ResourceRequirements {
+fn resources(order: &Order, settings: &Settings, gpus: Option<u32>) -> ResourceRequirements {
     let asked = &order.resources;
     let mut requests =
         quantities([("cpu", cpu(asked.cpu_millis)), ("memory", bytes(asked.memory_bytes))]);
     let mut limits = quantities([("memory", bytes(asked.memory_bytes))]);
     if settings.limits_cpu {
         limits.insert("cpu".to_owned(), cpu(asked.cpu_millis));
+    }
+    if let Some(count) = gpus {
+        // What is limited is requested, and of these no more can be used than is.
+        limits.insert(GPU_RESOURCE.to_owned(), Quantity(count.to_string()));
     }
     if let (Some(disk), Disk::EmptyDir) = (asked.disk_bytes, &settings.disk) {
         requests.insert("ephemeral-storage".to_owned(), bytes(disk));

@@ -169,6 +169,7 @@ fn hardware(shape: &Shape) -> Hardware {
         families: families.map(|family| family.to_string()).collect(),
         zone: text(&shape.zone),
         region: text(&shape.region),
+        gpu: text(&shape.gpu),
         prefers_spot: shape.spot == Spot::Prefer,
     }
 }

@@ -120,12 +120,9 @@ fn plain_misfits(shape: &Shape, backend: &BackendPolicy, passes_on: bool) -> Vec
 fn cluster_misfits(shape: &Shape, backend: &BackendPolicy) -> Vec<Misfit> {
     let mut found = too_large_for(shape, backend);
     found.extend(shape.image.as_ref().and_then(|asked| no_such_image(asked, backend)));
-    let lacks = [
-        (shape.disk_type.is_some(), "choice of disks", "disk-type"),
-        (shape.gpu.is_some(), "GPUs", "gpu"),
-    ];
-    let lacks = lacks.into_iter().filter(|(asked, ..)| *asked);
-    found.extend(lacks.map(|(_, what, word)| Misfit::Lacks { what, word }));
+    if shape.disk_type.is_some() {
+        found.push(Misfit::Lacks { what: "choice of disks", word: "disk-type" });
+    }
     found
 }
 

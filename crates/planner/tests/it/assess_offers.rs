@@ -194,10 +194,11 @@ fn pods_are_of_whatever_kind_the_cluster_may_have() {
                 "arch=arm64 family=c4a local-ssd=1 zone=z spot=require image=ci-debian-12",
                 "2 vCPU, 4 GiB, 1 local SSD, arm64, c4a, image ci-debian-12, z, spot require @ theirs [queue=jit os=linux]",
             ),
+            ("gpu=nvidia-l4:2", "2 vCPU, 4 GiB, gpu nvidia-l4:2 @ theirs [queue=jit os=linux]"),
             (
-                "gpu=l4 image=other",
-                "no offer for 2 vCPU, 4 GiB, gpu l4, image other: theirs has no image other. Ask for one of ci-*. \
-                 theirs has no GPUs. Leave gpu out.",
+                "disk-type=pd-ssd image=other",
+                "no offer for 2 vCPU, 4 GiB, pd-ssd, image other: theirs has no image other. Ask for one of ci-*. \
+                 theirs has no choice of disks. Leave disk-type out.",
             ),
         ],
     );

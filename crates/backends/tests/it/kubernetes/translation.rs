@@ -101,6 +101,7 @@ fn everything_that_a_job_can_ask_for() {
         families: vec!["c4a".to_owned(), "t2a".to_owned()],
         zone: Some("europe-west4-a".to_owned()),
         region: None,
+        gpu: None,
         prefers_spot: true,
     };
     order.labels.queue = "eine Schlange mit Ümläuten".to_owned();
@@ -273,4 +274,37 @@ fn an_operators_own_nodes_take_the_place_of_the_usual() {
         "/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution/0/preference";
     let expected = json!([{ "key": "capacity", "operator": "In", "values": ["spot"] }]);
     assert_eq!(pod.pointer(wish).and_then(|term| term.get("matchExpressions")), Some(&expected));
+}
+
+#[test]
+fn gpus_are_a_limit_and_a_kind_of_node() {
+    let mut order = order();
+    let pod = |order: &Order, settings: &Settings| {
+        let made = job(order, settings, "s").expect("a Job");
+        made.pointer("/spec/template/spec").expect("a pod").clone()
+    };
+    let limit = |pod: &Value| pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"].clone();
+    for (asked, kind, count) in [("nvidia-l4", "nvidia-l4", "1"), ("nvidia-l4:4", "nvidia-l4", "4")]
+    {
+        order.hardware.gpu = Some(asked.to_owned());
+        let pod = pod(&order, &settings());
+        assert_eq!(limit(&pod), json!(count));
+        assert_eq!(pod["nodeSelector"], json!({ "cloud.google.com/gke-accelerator": kind }));
+        let taint =
+            json!({ "key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule" });
+        let tolerations = pod["tolerations"].as_array().expect("a list");
+        assert!(tolerations.contains(&taint), "{tolerations:?}");
+    }
+    let mut settings = settings();
+    let selector = BTreeMap::from([("accelerator".to_owned(), "is-$0".to_owned())]);
+    settings.nodes = BTreeMap::from([("gpu".to_owned(), Nodes { selector, tolerations: vec![] })]);
+    let of_ours = pod(&order, &settings);
+    assert_eq!(of_ours["nodeSelector"], json!({ "accelerator": "is-nvidia-l4" }));
+    assert_eq!(limit(&of_ours), json!("4"));
+    for wrong in ["nvidia-l4:", "nvidia-l4:0", "nvidia-l4:-1", "nvidia-l4:two"] {
+        order.hardware.gpu = Some(wrong.to_owned());
+        let error = job(&order, &settings, "s").expect_err("there is no such number");
+        assert_eq!(error.class, Class::Rejected, "{error}");
+        assert!(error.words.contains(wrong), "{error}");
+    }
 }

@@ -20,6 +20,8 @@ pub struct Template {
     pub(super) spec: Map<String, Value>,
     /// The index of the agent's container.
     pub(super) agent: usize,
+    /// It is a Job whose own pods run.
+    pub(super) runs: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +42,9 @@ impl Template {
     /// Of a Job in the cluster.
     pub fn from_job(job: &Value) -> Result<Self, TemplateError> {
         let spec = object(job.get("spec")).ok_or(TemplateError::Missing("spec"))?;
-        Self::cleaned(job.get("metadata"), &spec)
+        let suspended = spec.get("suspend") == Some(&json!(true));
+        let runs = !suspended && spec.get("parallelism") != Some(&json!(0));
+        Ok(Self { runs, ..Self::cleaned(job.get("metadata"), &spec)? })
     }
 
     /// Of a PodTemplate in the cluster.
@@ -56,7 +60,25 @@ impl Template {
         let agent = agent(&pod)?;
         let metadata = metadata.map(copied::metadata_of_job).unwrap_or_default();
         let of = |key: &str| object(metadata.get(key)).unwrap_or_default();
-        Ok(Self { labels: of("labels"), annotations: of("annotations"), spec, agent })
+        Ok(Self { labels: of("labels"), annotations: of("annotations"), spec, agent, runs: false })
+    }
+
+    /// The image of the agent's container, and what the container is called.
+    #[must_use]
+    pub fn agents_image(&self) -> (String, String) {
+        let container = self.agents_container();
+        let image = container.get("image").and_then(Value::as_str).unwrap_or_default().to_owned();
+        (image, named(container))
+    }
+
+    pub(super) fn agents_container(&self) -> &Value {
+        let containers = self.pod().and_then(|pod| pod.get("containers"));
+        containers.and_then(|of| of.get(self.agent)).unwrap_or(&Value::Null)
+    }
+
+    /// The spec of its pods.
+    pub(super) fn pod(&self) -> Option<&Value> {
+        self.spec.get("template")?.get("spec")
     }
 
     /// Containers that run beside the agent's and would keep its pod after it has left.

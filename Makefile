@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help demo test check simulate mutants images bench bench-long bench-gate
+.PHONY: help demo demo-fleet test check simulate mutants images bench bench-long bench-gate
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,6 +14,14 @@ demo: ## a real pipeline on this machine, one machine per job; no account needed
 	export $${parts:-JITNEY_AGENT=}
 	cargo build --quiet --package jitney
 	target/debug/jitney demo
+
+FLEET := fleet_crowd::a_crowd_of_jobs_gets_agents_and_a_lost_node_costs_its_own_alone
+JOBS ?= 300
+
+demo-fleet: ## a fleet of agents on a real Kubernetes control plane, for JOBS=300; needs Linux and root
+	@parts=$$(tools/real-parts agents && tools/real-parts control-plane)
+	export $$parts JITNEY_FLEET_JOBS=$(JOBS) CI=true
+	cargo test --quiet --package jitney --test it -- --exact $(FLEET) --nocapture
 
 test: ## everything: unit tests, the simulation, real agents, a real Kubernetes control plane
 	@parts=$$(tools/real-parts agents && tools/real-parts stacks-client) || parts=""

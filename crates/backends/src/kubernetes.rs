@@ -36,7 +36,7 @@ pub(crate) use call::chain;
 pub use job::job;
 pub use probe::{OLDEST_MINOR, Probe, RIGHTS, Right, is_image};
 pub use settings::{Disk, Nodes, Settings, TemplateFrom};
-pub(crate) use template::OF_THE_CONTROLLER;
+pub(crate) use template::copied;
 pub use template::{JOB_CONTAINER, Template, TemplateError};
 
 use crate::contract::{Backend, Error, Future, Listing, Order};

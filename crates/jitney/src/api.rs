@@ -93,7 +93,13 @@ pub struct Fleet {
     pub hold: Option<String>,
     /// What the last round came to, in a sentence.
     pub text: String,
+    /// The dispatch that it waits for.
+    #[serde(default)]
+    pub awaited_dispatch_id: Option<String>,
     pub dispatches: Vec<FleetDispatch>,
+    /// Those that the cluster has removed, as they were last seen: the latest, newest first.
+    #[serde(default)]
+    pub gone: Vec<FleetDispatch>,
     pub alarms: Vec<Alarm>,
     /// Since the start of the process.
     pub rounds: u64,
@@ -101,17 +107,29 @@ pub struct Fleet {
     pub agents_dispatched: u64,
 }
 
-/// A dispatch that the cluster still has.
+/// A dispatch: a Job in the cluster, and its pods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FleetDispatch {
     pub id: String,
+    /// The Job's name.
+    pub name: String,
     pub made_at: Timestamp,
     pub agents: u32,
     pub online: u32,
+    /// Pods that are not ready and have not ended.
+    pub pending: u32,
     pub done: u32,
     pub failed: u32,
+    /// Nothing more comes of it.
+    pub over: bool,
     /// Why its pods do not come.
     pub trouble: Option<String>,
+    /// What the number of its agents was reckoned from.
+    pub sized_on: Option<String>,
+    /// What an operator has to look at.
+    pub alarm: Option<String>,
+    /// Since when the cluster does not have it any more.
+    pub gone_at: Option<Timestamp>,
 }
 
 /// `GET /api/jobs/:id`, for a job in our hands.

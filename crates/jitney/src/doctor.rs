@@ -3,6 +3,7 @@
 
 mod buildkite_checks;
 mod cluster_checks;
+mod fleet_checks;
 mod host_checks;
 mod show;
 
@@ -12,7 +13,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::assembly::Place;
+use crate::assembly::{self, Place};
 use crate::cli::{Answer, Context, Exit, Failure, configuration, runtime};
 use crate::config::{Config, Unbuilt};
 
@@ -88,14 +89,17 @@ async fn examine(patient: Patient<'_>) -> Vec<Finding> {
     let backends = patient.config.backends.iter().map(|(name, backend)| {
         guarded(format!("backend {name}"), host_checks::backend(patient, name, backend))
     });
-    let (buildkite, backends, listening) = tokio::join!(
+    let fleets = assembly::fleets(patient.config);
+    let (buildkite, backends, fleets, listening) = tokio::join!(
         guarded("Buildkite", buildkite_checks::all(patient)),
         join_all(backends),
+        fleet_checks::all(&fleets),
         guarded("listen", async { vec![host_checks::listening(patient).await] }),
     );
     let mut findings = unbuilt(patient.config);
     findings.extend(buildkite);
     findings.extend(backends.into_iter().flatten());
+    findings.extend(fleets);
     findings.push(host_checks::journal(patient));
     findings.extend(listening);
     findings

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backends::Class;
-use backends::fleet::{self, Cluster, From, Template};
+use backends::fleet::{self, Cluster, From, Order, Template};
 use backends::kubernetes::Access;
 use planner::Timestamp;
 use planner::fleet::{DispatchId, Event, Ledger, Outcome, Policy, Seen, Step, decide};
@@ -41,6 +41,26 @@ pub struct Options {
     pub idle_timeout: Duration,
     pub active_deadline: Duration,
     pub ttl: Duration,
+}
+
+impl Options {
+    /// The dispatch that is asked for.
+    #[must_use]
+    pub fn order(&self, id: DispatchId, agents: u32, at: Timestamp, sized_on: String) -> Order {
+        Order {
+            mark: self.mark.clone(),
+            fleet: self.name.clone(),
+            queue: self.queue.clone(),
+            dispatch_id: id.to_string(),
+            agents,
+            decided_at: to_jiff(at),
+            sized_on,
+            tags: self.tags.clone(),
+            idle_timeout: self.idle_timeout,
+            active_deadline: self.active_deadline,
+            ttl: self.ttl,
+        }
+    }
 }
 
 /// One fleet at work.
@@ -112,17 +132,19 @@ impl Fleet {
         let plan = decide(&self.ledger, &self.seen, &self.options.policy, round, now);
         self.teller.round(round, &plan, &self.seen, now);
         if let Step::Dispatch { id, agents, again } = plan.step {
-            self.dispatch(round, id, agents, again).await;
+            let sized_on = plan.sizing.map(|sizing| sizing.sentence()).unwrap_or_default();
+            let order = self.options.order(id, agents, self.clock.now(), sized_on);
+            self.dispatch(round, id, &order, again).await;
         }
         plan.wake_at
     }
 
     /// Written down, done, and written down again.
-    async fn dispatch(&mut self, round: DispatchId, id: DispatchId, agents: u32, again: bool) {
-        let decided_at = self.clock.now();
+    async fn dispatch(&mut self, round: DispatchId, id: DispatchId, order: &Order, again: bool) {
+        let agents = order.agents;
         self.ledger.record(Event::Asks { id, agents });
-        let outcome = match self.template().await {
-            Ok(template) => self.create(&template, id, agents, decided_at).await,
+        let outcome = match self.template(id).await {
+            Ok(template) => self.create(&template, order).await,
             // Nothing was sent, so nothing can have been made.
             Err(error) => Err(backends::Error { class: Class::Rejected, ..error }),
         };
@@ -135,39 +157,20 @@ impl Fleet {
         self.ledger.record(Event::Answered { at, outcome });
     }
 
-    async fn template(&mut self) -> Result<Template, backends::Error> {
+    async fn template(&mut self, id: DispatchId) -> Result<Template, backends::Error> {
         let Some(cluster) = &self.cluster else {
             return Err(backends::Error::new(Class::Denied, "there is no way to the cluster"));
         };
         let template = cluster.template(&self.options.from).await?;
-        self.teller.template(&template);
+        self.teller.template(id, &template);
         Ok(template)
     }
 
-    async fn create(
-        &self,
-        template: &Template,
-        id: DispatchId,
-        agents: u32,
-        decided_at: Timestamp,
-    ) -> Result<(), backends::Error> {
+    async fn create(&self, template: &Template, order: &Order) -> Result<(), backends::Error> {
         let Some(cluster) = &self.cluster else {
             return Err(backends::Error::new(Class::Denied, "there is no way to the cluster"));
         };
-        let options = &self.options;
-        let order = fleet::Order {
-            mark: options.mark.clone(),
-            fleet: options.name.clone(),
-            queue: options.queue.clone(),
-            dispatch_id: id.to_string(),
-            agents,
-            decided_at: to_jiff(decided_at),
-            tags: options.tags.clone(),
-            idle_timeout: options.idle_timeout,
-            active_deadline: options.active_deadline,
-            ttl: options.ttl,
-        };
-        cluster.create(&fleet::job(template, &order)).await
+        cluster.create(&fleet::job(template, order)).await
     }
 
     fn outcome_of(&self, error: backends::Error) -> Outcome {

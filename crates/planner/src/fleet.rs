@@ -15,7 +15,7 @@ mod words;
 use std::time::Duration;
 
 pub use ledger::{Asked, Event, Ledger, Outcome, State};
-pub use plan::{Alert, Figures, Hold, Plan, Step};
+pub use plan::{Alert, Figures, Hold, Plan, Sizing, Step};
 pub use seen::{Agents, Counts, Dispatch, DispatchId, Failing, Listing, Look, Policy, Seen};
 
 use crate::Timestamp;
@@ -43,6 +43,7 @@ pub fn decide(
     let counts = seen.counts.fresh(now, |counts| counts.asked_at);
     let mut plan = Plan {
         step: Step::Hold(Hold::NothingQueued),
+        sizing: None,
         alerts: alerts(ledger, seen, policy, now),
         figures: Figures::of(seen, ledger, policy, now),
         wake_at: None,
@@ -51,7 +52,12 @@ pub fn decide(
         _ if seen.draining => Step::Hold(Hold::Draining),
         (Err(words), _) => Step::Hold(Hold::ClusterUnknown { words }),
         (_, Err(words)) => Step::Hold(Hold::CountsUnknown { words }),
-        (Ok(listing), Ok(counts)) => Round { ledger, policy, listing, counts, round, now }.step(),
+        (Ok(listing), Ok(counts)) => {
+            let round = Round { ledger, policy, listing, counts, round, now };
+            let supply = round.supply();
+            plan.sizing = supply.map(|supply| supply.sizing(counts, policy));
+            round.step(supply)
+        }
     };
     plan.wake_at = plan.step.until();
     plan
@@ -68,11 +74,14 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    fn step(&self) -> Step {
+    fn supply(&self) -> Option<Supply> {
+        Supply::of(self.ledger, self.listing, self.counts, self.policy, self.now)
+    }
+
+    fn step(&self, supply: Option<Supply>) -> Step {
         // What a process before this one sent may still be under way; nothing that is dispatched
         // before it must have arrived could be told from it.
         let settled = self.ledger.started_at.plus(ARRIVAL);
-        let supply = Supply::of(self.ledger, self.listing, self.counts, self.policy, self.now);
         let Some(supply) = supply.filter(|_| self.listing.began_at >= settled) else {
             let until = settled.max(self.now.plus(self.counts.lag));
             return Step::Hold(Hold::Starting { until });

@@ -26,8 +26,9 @@ const LOOKED_AT: u32 = 100;
 /// The namespace of a fleet.
 #[derive(Clone)]
 pub struct Cluster {
-    client: Client,
-    namespace: String,
+    pub(super) client: Client,
+    pub(super) namespace: String,
+    address: String,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -43,7 +44,13 @@ impl Cluster {
     /// Where no file says how to reach it, or one that does cannot be used.
     pub async fn new(access: &Access) -> Result<Self, AccessError> {
         let found = access.cluster().await?;
-        Ok(Self { client: found.client, namespace: found.namespace })
+        Ok(Self { client: found.client, namespace: found.namespace, address: found.address })
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     #[must_use]
@@ -117,13 +124,8 @@ impl Cluster {
     /// # Errors
     /// As their classes say; only an ambiguous one may have made it.
     pub async fn create(&self, job: &Value) -> Result<(), Error> {
-        let read = |error: serde_json::Error| Error::new(Class::Rejected, error.to_string());
-        let object: DynamicObject = serde_json::from_value(job.clone()).map_err(read)?;
-        let jobs = self.objects("batch", "Job");
-        let parameters =
-            PostParams { field_manager: Some("jitney".to_owned()), ..PostParams::default() };
-        match answer(jobs.create(&parameters, &object)).await {
-            Ok(_) => Ok(()),
+        match self.send(job, false).await {
+            Ok(()) => Ok(()),
             Err(error) if error.fields.get("reason").is_some_and(|of| of == "AlreadyExists") => {
                 Ok(())
             }
@@ -131,7 +133,23 @@ impl Cluster {
         }
     }
 
-    fn api<K>(&self) -> Api<K>
+    /// A create that is checked like any other and not carried out.
+    ///
+    /// # Errors
+    /// As their classes say.
+    pub(super) async fn trial(&self, job: &Value) -> Result<(), Error> {
+        self.send(job, true).await
+    }
+
+    async fn send(&self, job: &Value, dry_run: bool) -> Result<(), Error> {
+        let read = |error: serde_json::Error| Error::new(Class::Rejected, error.to_string());
+        let object: DynamicObject = serde_json::from_value(job.clone()).map_err(read)?;
+        let jobs = self.objects("batch", "Job");
+        let parameters = PostParams { field_manager: Some("jitney".to_owned()), dry_run };
+        answer(jobs.create(&parameters, &object)).await.map(drop)
+    }
+
+    pub(super) fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
         K::DynamicType: Default,
@@ -146,7 +164,9 @@ impl Cluster {
     }
 }
 
-async fn answer<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
+pub(super) async fn answer<T>(
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Error> {
     match timeout(CALL, call).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) => Err(refused(&status)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{DISPATCH, DISPATCHED_AT, FLEET, MARK, QUEUES, Template};
+use super::{DISPATCH, DISPATCHED_AT, FLEET, MARK, QUEUES, SIZED_ON, Template};
 
 /// One dispatch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Order {
     pub dispatch_id: String,
     pub agents: u32,
     pub decided_at: Timestamp,
+    /// What the number was reckoned from, in words.
+    pub sized_on: String,
     /// `key=value`, without the queue's own if that is left out.
     pub tags: Vec<String>,
     pub idle_timeout: Duration,
@@ -31,6 +33,19 @@ pub struct Order {
 /// index for its host's name, which has at most 63 characters: 32 of them are the id's, and five are
 /// left for the index.
 const PREFIX_MOST: usize = 24;
+
+/// The variables that are set on the agent's container.
+pub(super) const SET: Variables = Variables {
+    tags: "BUILDKITE_AGENT_TAGS",
+    after_job: "BUILDKITE_AGENT_DISCONNECT_AFTER_JOB",
+    after_idle: "BUILDKITE_AGENT_DISCONNECT_AFTER_IDLE_TIMEOUT",
+};
+
+pub(super) struct Variables {
+    pub tags: &'static str,
+    after_job: &'static str,
+    after_idle: &'static str,
+}
 
 /// The name of a dispatch's Job.
 #[must_use]
@@ -57,6 +72,7 @@ pub fn job(template: &Template, order: &Order) -> Value {
     let mut annotations = template.annotations.clone();
     annotations.insert(QUEUES.to_owned(), json!(order.queue));
     annotations.insert(DISPATCHED_AT.to_owned(), json!(order.decided_at.to_string()));
+    annotations.insert(SIZED_ON.to_owned(), json!(order.sized_on));
     let mut spec = template.spec.clone();
     for (key, value) in [
         ("parallelism", json!(order.agents)),
@@ -94,12 +110,9 @@ fn set_variables(container: &mut Value, order: &Order) {
         tags.insert(0, format!("queue={}", order.queue));
     }
     let set = [
-        ("BUILDKITE_AGENT_TAGS", tags.join(",")),
-        ("BUILDKITE_AGENT_DISCONNECT_AFTER_JOB", "true".to_owned()),
-        (
-            "BUILDKITE_AGENT_DISCONNECT_AFTER_IDLE_TIMEOUT",
-            seconds(order.idle_timeout).max(1).to_string(),
-        ),
+        (SET.tags, tags.join(",")),
+        (SET.after_job, "true".to_owned()),
+        (SET.after_idle, seconds(order.idle_timeout).max(1).to_string()),
     ];
     let env = container.get("env").and_then(Value::as_array).cloned().unwrap_or_default();
     let named = |variable: &Value, name: &str| variable.get("name") == Some(&json!(name));
@@ -112,6 +125,6 @@ fn set_variables(container: &mut Value, order: &Order) {
 }
 
 /// Whole seconds, rounded up.
-fn seconds(time: Duration) -> u64 {
+pub(super) fn seconds(time: Duration) -> u64 {
     time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 
-use super::{DISPATCH, DISPATCHED_AT};
+use super::{DISPATCH, DISPATCHED_AT, SIZED_ON};
 
 /// One dispatch that the cluster has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Dispatched {
     pub over: bool,
     /// Somebody who queues Jobs lets it wait.
     pub suspended: bool,
+    /// What it was reckoned from, as it says itself.
+    pub sized_on: Option<String>,
 }
 
 /// Reads a Job; an error names what cannot be read.
@@ -34,8 +36,9 @@ pub fn dispatched(job: &Job) -> Result<Dispatched, String> {
     let name = meta.name.clone().unwrap_or_default();
     let label = meta.labels.as_ref().and_then(|labels| labels.get(DISPATCH));
     let dispatch_id = label.ok_or_else(|| format!("{name} bears no {DISPATCH}"))?.clone();
-    let decided = meta.annotations.as_ref().and_then(|texts| texts.get(DISPATCHED_AT));
-    let decided = decided.and_then(|text| text.parse::<Timestamp>().ok());
+    let annotation = |key: &str| meta.annotations.as_ref().and_then(|texts| texts.get(key));
+    let decided = annotation(DISPATCHED_AT).and_then(|text| text.parse::<Timestamp>().ok());
+    let sized_on = annotation(SIZED_ON).cloned();
     let created = meta.creation_timestamp.as_ref().map(|time| time.0);
     let spec = job.spec.as_ref();
     let wanted = spec.and_then(|spec| spec.completions).unwrap_or(1);
@@ -60,6 +63,7 @@ pub fn dispatched(job: &Job) -> Result<Dispatched, String> {
         leaving: leaving.max(going),
         over,
         suspended: holds(&["Suspended"]),
+        sized_on,
     })
 }
 

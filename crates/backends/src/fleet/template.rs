@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::kubernetes::OF_THE_CONTROLLER;
+use crate::kubernetes::copied;
 
 /// Where a template is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Template {
     pub(super) spec: Map<String, Value>,
     /// The index of the agent's container.
     pub(super) agent: usize,
+    /// It is a Job whose own pods run.
+    pub(super) runs: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,39 +34,6 @@ pub enum TemplateError {
     WhichContainer(String),
 }
 
-/// What is decided for each dispatch, by the cluster, or by somebody who queues Jobs; and what would
-/// let one agent's end be another's, or make pods of the controller's own accord.
-const NOT_COPIED: [&str; 13] = [
-    "selector",
-    "manualSelector",
-    "suspend",
-    "parallelism",
-    "completions",
-    "completionMode",
-    "backoffLimit",
-    "backoffLimitPerIndex",
-    "maxFailedIndexes",
-    "podFailurePolicy",
-    "podReplacementPolicy",
-    "successPolicy",
-    "status",
-];
-/// Annotations of tools begin so: what was applied last, and what belongs to which release.
-const TOOLS: [&str; 6] = [
-    "kubectl.kubernetes.io/",
-    "argocd.argoproj.io/",
-    "meta.helm.sh/",
-    "helm.sh/",
-    "batch.kubernetes.io/",
-    "jitney.dev/",
-];
-/// By these labels tools find what is theirs, and remove what they do not know.
-const TRACKING: [&str; 4] = [
-    "app.kubernetes.io/instance",
-    "app.kubernetes.io/managed-by",
-    "argocd.argoproj.io/instance",
-    "helm.sh/chart",
-];
 /// What an agent's container is called.
 const AGENT_NAMES: [&str; 2] = ["buildkite-agent", "agent"];
 const TOKEN: &str = "BUILDKITE_AGENT_TOKEN";
@@ -73,39 +42,43 @@ impl Template {
     /// Of a Job in the cluster.
     pub fn from_job(job: &Value) -> Result<Self, TemplateError> {
         let spec = object(job.get("spec")).ok_or(TemplateError::Missing("spec"))?;
-        Self::cleaned(job.get("metadata"), spec)
+        let suspended = spec.get("suspend") == Some(&json!(true));
+        let runs = !suspended && spec.get("parallelism") != Some(&json!(0));
+        Ok(Self { runs, ..Self::cleaned(job.get("metadata"), &spec)? })
     }
 
     /// Of a PodTemplate in the cluster.
     pub fn from_pod_template(object: &Value) -> Result<Self, TemplateError> {
         let template = object.get("template").ok_or(TemplateError::Missing("template"))?;
         let spec = Map::from_iter([("template".to_owned(), template.clone())]);
-        Self::cleaned(None, spec)
+        Self::cleaned(None, &spec)
     }
 
-    fn cleaned(
-        metadata: Option<&Value>,
-        mut spec: Map<String, Value>,
-    ) -> Result<Self, TemplateError> {
-        spec.retain(|key, _| !NOT_COPIED.contains(&key.as_str()));
-        let mut pod =
-            object(spec.get("template")).ok_or(TemplateError::Missing("spec.template"))?;
-        let mut pod_metadata = object(pod.get("metadata")).unwrap_or_default();
-        pod_metadata.remove("creationTimestamp");
-        let mut labels = object(pod_metadata.get("labels")).unwrap_or_default();
-        labels.retain(|key, _| !OF_THE_CONTROLLER.contains(&key.as_str()));
-        pod_metadata.insert("labels".to_owned(), Value::Object(labels));
-        pod.insert("metadata".to_owned(), Value::Object(pod_metadata));
+    fn cleaned(metadata: Option<&Value>, spec: &Map<String, Value>) -> Result<Self, TemplateError> {
+        let spec = copied::spec(spec);
+        let pod = object(spec.get("template")).ok_or(TemplateError::Missing("spec.template"))?;
         let agent = agent(&pod)?;
-        spec.insert("template".to_owned(), Value::Object(pod));
-        let of = |key: &str| object(metadata.and_then(|of| of.get(key))).unwrap_or_default();
-        let (mut labels, mut annotations) = (of("labels"), of("annotations"));
-        labels.retain(|key, _| {
-            let key = key.as_str();
-            !(OF_THE_CONTROLLER.contains(&key) || TRACKING.contains(&key) || ours(key))
-        });
-        annotations.retain(|key, _| !TOOLS.iter().any(|tool| key.starts_with(tool)));
-        Ok(Self { labels, annotations, spec, agent })
+        let metadata = metadata.map(copied::metadata_of_job).unwrap_or_default();
+        let of = |key: &str| object(metadata.get(key)).unwrap_or_default();
+        Ok(Self { labels: of("labels"), annotations: of("annotations"), spec, agent, runs: false })
+    }
+
+    /// The image of the agent's container, and what the container is called.
+    #[must_use]
+    pub fn agents_image(&self) -> (String, String) {
+        let container = self.agents_container();
+        let image = container.get("image").and_then(Value::as_str).unwrap_or_default().to_owned();
+        (image, named(container))
+    }
+
+    pub(super) fn agents_container(&self) -> &Value {
+        let containers = self.pod().and_then(|pod| pod.get("containers"));
+        containers.and_then(|of| of.get(self.agent)).unwrap_or(&Value::Null)
+    }
+
+    /// The spec of its pods.
+    pub(super) fn pod(&self) -> Option<&Value> {
+        self.spec.get("template")?.get("spec")
     }
 
     /// Containers that run beside the agent's and would keep its pod after it has left.
@@ -115,10 +88,6 @@ impl Template {
         let names = containers.iter().enumerate().filter(|(at, _)| *at != self.agent);
         names.map(|(_, container)| named(container)).collect()
     }
-}
-
-fn ours(key: &str) -> bool {
-    key.starts_with("jitney.dev/")
 }
 
 fn object(value: Option<&Value>) -> Option<Map<String, Value>> {

@@ -2,6 +2,8 @@
 //! things with names by name. What the API server has set, and what would break a promise of ours,
 //! is taken out first.
 
+pub(crate) mod copied;
+
 use serde_json::{Map, Value};
 
 /// A JobTemplateSpec, cleaned; empty where there is none.
@@ -22,35 +24,6 @@ pub enum TemplateError {
 
 /// The main container's name: a template's container of this name lies under ours.
 pub const JOB_CONTAINER: &str = "job";
-
-/// Of a Job's spec: what the API server, a queueing system or we ourselves decide, and what would
-/// start replacements behind our back.
-const NOT_OF_A_TEMPLATE: [&str; 13] = [
-    "selector",
-    "manualSelector",
-    "suspend",
-    "parallelism",
-    "completions",
-    "completionMode",
-    "backoffLimit",
-    "backoffLimitPerIndex",
-    "maxFailedIndexes",
-    "podFailurePolicy",
-    "successPolicy",
-    "podReplacementPolicy",
-    "managedBy",
-];
-/// Labels that the Job controller gives to its pods. A Job without labels of its own gets them too.
-pub(crate) const OF_THE_CONTROLLER: [&str; 4] = [
-    "controller-uid",
-    "job-name",
-    "batch.kubernetes.io/controller-uid",
-    "batch.kubernetes.io/job-name",
-];
-/// By these, tools know what they have deployed, and remove what they do not know.
-const TRACKING: [&str; 4] =
-    ["kubectl.kubernetes.io/", "argocd.argoproj.io/", "meta.helm.sh/", "helm.sh/"];
-const TRACKING_LABELS: [&str; 2] = ["app.kubernetes.io/instance", "app.kubernetes.io/managed-by"];
 
 impl Template {
     /// From a fragment of a JobTemplateSpec.
@@ -78,19 +51,13 @@ impl Template {
     fn cleaned(metadata: Option<&Value>, spec: Option<&Value>) -> Self {
         let mut clean = Map::new();
         if let Some(metadata) = metadata {
-            clean.insert("metadata".to_owned(), clean_metadata(metadata));
+            clean.insert("metadata".to_owned(), Value::Object(copied::metadata_of_job(metadata)));
         }
         if let Some(Value::Object(spec)) = spec {
-            let mut spec = spec.clone();
-            spec.retain(|key, _| !NOT_OF_A_TEMPLATE.contains(&key.as_str()));
-            if let Some(Value::Object(template)) = spec.get_mut("template") {
-                let metadata = template.get("metadata").map(clean_metadata);
-                template.insert("metadata".to_owned(), metadata.unwrap_or(Value::Null));
-                drop_nulls(template);
-            }
-            clean.insert("spec".to_owned(), Value::Object(spec));
+            clean.insert("spec".to_owned(), Value::Object(copied::spec(spec)));
         }
         let mut clean = Value::Object(clean);
+        // What is laid over another must not undo it by saying nothing.
         without_nulls(&mut clean);
         Self(clean)
     }
@@ -136,32 +103,10 @@ fn name_of(value: &Value) -> Option<&str> {
     value.get("name")?.as_str()
 }
 
-/// Labels and annotations, without anybody's own.
-fn clean_metadata(metadata: &Value) -> Value {
-    let mut clean = Map::new();
-    for part in ["labels", "annotations"] {
-        let Some(Value::Object(given)) = metadata.get(part) else { continue };
-        let mut kept = given.clone();
-        kept.retain(|key, _| {
-            !OF_THE_CONTROLLER.contains(&key.as_str())
-                && !TRACKING_LABELS.contains(&key.as_str())
-                && !TRACKING.iter().any(|prefix| key.starts_with(prefix))
-        });
-        if !kept.is_empty() {
-            clean.insert(part.to_owned(), Value::Object(kept));
-        }
-    }
-    Value::Object(clean)
-}
-
-fn drop_nulls(map: &mut Map<String, Value>) {
-    map.retain(|_, value| !value.is_null());
-}
-
 fn without_nulls(value: &mut Value) {
     match value {
         Value::Object(map) => {
-            drop_nulls(map);
+            map.retain(|_, value| !value.is_null());
             map.values_mut().for_each(without_nulls);
         }
         Value::Array(items) => items.iter_mut().for_each(without_nulls),

@@ -27,6 +27,7 @@ fn order(agents: u32, tags: &[&str]) -> Order {
         dispatch_id: ID.to_owned(),
         agents,
         decided_at: "2026-04-18T00:04:34.5Z".parse().expect("a time"),
+        sized_on: "7 jobs queued".to_owned(),
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         idle_timeout: Duration::from_secs(600),
         active_deadline: Duration::from_secs(25_200),
@@ -115,6 +116,7 @@ fn a_dispatch_is_read_back_from_its_job() {
     assert_eq!((fresh.dispatch_id.as_str(), fresh.wanted), (ID, 10));
     assert_eq!(fresh.made_at, "2026-04-18T00:04:34.5Z".parse::<Timestamp>().expect("a time"));
     assert_eq!((fresh.online, fresh.done, fresh.over), (0, 0, false));
+    assert_eq!(fresh.sized_on.as_deref(), Some("7 jobs queued"));
     let status = json!({ "active": 6, "ready": 4, "succeeded": 2, "failed": 2, "terminating": 1 });
     let some = seen(status, json!({}));
     let counts = (some.online, some.done, some.failed, some.leaving);

@@ -35,7 +35,7 @@ pub(super) enum Command {
     Doctor(Doctor),
     /// Show what the Jitney that runs has in hand, and why jobs wait
     Status(Status),
-    /// Tell one job's story: what was decided, when, why, and what it waits for
+    /// Tell the story of one job, or of a fleet's dispatch: what was decided, when, why, and what it waits for
     Explain(Explain),
     /// Take nothing new; machines that run go on
     Drain(Drain),
@@ -97,7 +97,7 @@ pub(super) struct Status {
 
 #[derive(Args, Debug)]
 pub(super) struct Explain {
-    /// The job's id, the beginning of it, or the link to it
+    /// The job's id, the beginning of it, or the link to it; or the id of a fleet's dispatch
     #[arg(value_name = "JOB")]
     pub(super) job: String,
     /// Print JSON

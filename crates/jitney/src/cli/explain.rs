@@ -1,4 +1,7 @@
-//! `explain`: one job's story, from its being seen to its machine's end, and why it does not move.
+//! `explain`: one job's story, from its being seen to its machine's end, and why it does not move; or
+//! what has become of a fleet's dispatch.
+
+mod dispatch;
 
 use std::fmt::{Display, Write};
 
@@ -19,7 +22,10 @@ pub(super) const LEAST_PREFIX: usize = 4;
 const NAMED_MOST: usize = 10;
 
 pub(super) fn explain(asked: &Explain, context: &Context<'_>) -> Result<Answer, Failure> {
-    let wanted = wanted(&asked.job)?;
+    let wanted = match dispatch::in_name(&asked.job) {
+        Some(id) => id.to_ascii_lowercase(),
+        None => wanted(&asked.job)?,
+    };
     let (_, config) = configuration::config(context)?;
     let peer = Peer::of(&config)?;
     let found = runtime()?.block_on(find(&wanted, &peer))?;
@@ -28,6 +34,12 @@ pub(super) fn explain(asked: &Explain, context: &Context<'_>) -> Result<Answer, 
             Answer::json(&json!({ "now": now, "job": *explained }), Exit::Ok)
         }
         Found::One(explained, now) => Answer::ok(text(&explained, now, context.screen)),
+        Found::Dispatch(dispatch, now) if asked.json => {
+            Answer::json(&json!({ "now": now, "dispatch": *dispatch }), Exit::Ok)
+        }
+        Found::Dispatch(dispatch, now) => {
+            Answer::ok(dispatch::text(&dispatch, now, context.screen))
+        }
         Found::Several(_) | Found::None if asked.json => {
             Answer::json(&json!({ "job": Value::Null, "candidates": found.ids() }), Exit::NotGood)
         }
@@ -52,23 +64,28 @@ pub(super) fn wanted(text: &str) -> Result<String, Failure> {
 #[derive(Debug)]
 enum Found {
     One(Box<Explained>, Timestamp),
-    Several(Vec<JobId>),
+    Dispatch(Box<dispatch::Dispatch>, Timestamp),
+    Several(Vec<String>),
     None,
 }
 
 impl Found {
-    fn ids(&self) -> &[JobId] {
+    fn ids(&self) -> &[String] {
         match self {
             Self::Several(ids) => ids,
-            Self::One(..) | Self::None => &[],
+            Self::One(..) | Self::Dispatch(..) | Self::None => &[],
         }
     }
 }
 
 async fn find(wanted: &str, peer: &Peer) -> Result<Found, Failure> {
     let status = peer.status().await?;
+    let mut dispatches = dispatch::beginning(wanted, &status);
     let id = match Uuid::parse_str(wanted) {
-        Ok(id) => JobId(id),
+        Ok(id) => match dispatches.pop() {
+            Some(dispatch) => return Ok(Found::Dispatch(Box::new(dispatch), status.now)),
+            None => JobId(id),
+        },
         Err(_) => {
             let history = peer.history().await?;
             let here = status.jobs.iter().map(|job| job.id);
@@ -78,10 +95,18 @@ async fn find(wanted: &str, peer: &Peer) -> Result<Found, Failure> {
             let mut ids: Vec<JobId> = here.chain(waiting).chain(closed).filter(fits).collect();
             ids.sort();
             ids.dedup();
-            match ids.as_slice() {
-                [] => return Ok(Found::None),
-                [id] => *id,
-                _ => return Ok(Found::Several(ids)),
+            match (ids.as_slice(), dispatches.len()) {
+                ([], 0) => return Ok(Found::None),
+                ([id], 0) => *id,
+                ([], 1) => {
+                    let found = dispatches.pop().map(Box::new);
+                    return Ok(found.map_or(Found::None, |of| Found::Dispatch(of, status.now)));
+                }
+                (_, _) => {
+                    let jobs = ids.iter().map(ToString::to_string);
+                    let dispatches = dispatches.iter().map(|dispatch| dispatch.id().to_owned());
+                    return Ok(Found::Several(jobs.chain(dispatches).collect()));
+                }
             }
         }
     };
@@ -91,7 +116,7 @@ async fn find(wanted: &str, peer: &Peer) -> Result<Found, Failure> {
 
 /// Some of the jobs that are meant.
 pub(super) fn several(wanted: &str, ids: &[impl Display]) -> String {
-    let mut text = format!("Several jobs begin with {wanted}:\n");
+    let mut text = format!("Several have an id that begins with {wanted}:\n");
     for id in ids.iter().take(NAMED_MOST) {
         line(&mut text, format_args!("  {id}"));
     }
@@ -100,9 +125,11 @@ pub(super) fn several(wanted: &str, ids: &[impl Display]) -> String {
 
 fn unknown(wanted: &str) -> String {
     format!(
-        "No job {wanted} is in our queues, in our hands or in the history.\n\
+        "No job {wanted} is in our queues, in our hands or in the history, and no fleet has such a\n\
+         dispatch.\n\
          It may be in a queue that this Jitney does not serve (`jitney status` lists them), wait for\n\
-         another step of its build, or have ended longer ago than store.keep.\n"
+         another step of its build, or have ended longer ago than store.keep. Of a fleet's round that\n\
+         dispatched nothing, the log alone has the id.\n"
     )
 }
 

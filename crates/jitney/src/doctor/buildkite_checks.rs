@@ -32,10 +32,13 @@ pub(super) async fn all(patient: Patient<'_>) -> Vec<Finding> {
     let (probe, api) = tokio::join!(client.probe(), api_token(patient, &var));
     let mut found = match probe {
         Ok(probe) => {
-            let mut findings = vec![reached(endpoint, &probe), token(&probe)];
+            // A fleet registers no stack, and makes no machine that needs a token.
+            let stacks = !patient.config.queues.is_empty();
+            let mut findings = vec![reached(endpoint, &probe), token(&probe, stacks)];
             findings.extend(probe.server_time.map(|server| clock(server, process_now())));
             findings.extend(queues(patient, &client).await);
-            findings.push(job_tokens(patient.config.buildkite.job_tokens));
+            findings.extend(fleets(patient, &client).await);
+            findings.extend(stacks.then(|| job_tokens(patient.config.buildkite.job_tokens)));
             findings
         }
         Err(error) => vec![refused(endpoint, &error)],
@@ -94,9 +97,15 @@ fn reached(endpoint: &str, probe: &Probe) -> Finding {
     Finding::warning("Buildkite", found, remedy)
 }
 
-fn token(probe: &Probe) -> Finding {
+fn token(probe: &Probe, stacks: bool) -> Finding {
     let identity = &probe.identity;
     let organization = &identity.organization_slug;
+    if identity.cluster_uuid.is_empty() && !stacks {
+        return Finding::ok(
+            "token",
+            format!("is of organisation {organization}, without clusters"),
+        );
+    }
     if identity.cluster_uuid.is_empty() {
         return Finding::wrong(
             "token",
@@ -126,6 +135,31 @@ async fn queues(patient: Patient<'_>, client: &Client) -> Vec<Finding> {
                 Finding::ok(check, found)
             }
             Err(error) => no_queue(check, &error),
+        }
+    });
+    join_all(asked).await
+}
+
+/// Without the counts of its queue a fleet dispatches nothing.
+async fn fleets(patient: Patient<'_>, client: &Client) -> Vec<Finding> {
+    let asked = patient.config.fleets.iter().map(async |(name, fleet)| {
+        let (check, queue) = (format!("fleet {name}: queue"), &fleet.queue);
+        match client.queue_metrics(queue).await {
+            Ok(counts) => {
+                let (jobs, agents) = (counts.metrics.jobs, counts.metrics.agents);
+                let found = format!(
+                    "{queue}: {} jobs scheduled and {} running, {} agents",
+                    jobs.scheduled, jobs.running, agents.total
+                );
+                Finding::ok(check, found)
+            }
+            Err(error) => Finding::wrong(
+                check,
+                format!("{queue} cannot be counted: {}", error.message),
+                format!(
+                    "check fleets.{name}.queue, and that buildkite.token is an agent token that may see it; nothing is dispatched without its counts"
+                ),
+            ),
         }
     });
     join_all(asked).await

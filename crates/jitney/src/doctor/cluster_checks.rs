@@ -51,7 +51,7 @@ fn of(name: &BackendName, probe: &Probe, place: &str) -> Vec<Finding> {
     } else {
         Finding::ok(check, format!("{place}: Kubernetes {version}"))
     }];
-    findings.push(permissions(name, probe));
+    findings.push(permissions(format!("{name}: permissions"), &probe.missing));
     findings.push(trial(name, probe));
     if let Some(doubt) = &probe.doubt {
         let check = format!("{name}: template");
@@ -63,9 +63,8 @@ fn of(name: &BackendName, probe: &Probe, place: &str) -> Vec<Finding> {
     findings
 }
 
-fn permissions(name: &BackendName, probe: &Probe) -> Finding {
-    let check = format!("{name}: permissions");
-    match &probe.missing {
+pub(super) fn permissions(check: String, missing: &Result<Vec<String>, Error>) -> Finding {
+    match missing {
         Ok(missing) if missing.is_empty() => Finding::ok(check, "we may do all that we have to"),
         Ok(missing) => Finding::wrong(
             check,

@@ -94,7 +94,8 @@ async fn why(cluster: &Cluster, of: &Dispatched) -> Option<String> {
     match cluster.trouble(of).await {
         Ok(words) => words,
         Err(error) => {
-            tracing::debug!(name = of.name, %error, "why a dispatch does not come cannot be read");
+            let (name, dispatch_id) = (&of.name, &of.dispatch_id);
+            tracing::debug!(name, dispatch_id, %error, "why a dispatch does not come cannot be read");
             None
         }
     }
@@ -117,6 +118,7 @@ fn dispatch(
         leaving: of.leaving,
         over: of.over,
         trouble: trouble.map(|words| words.as_str().into()),
+        sized_on: of.sized_on.as_deref().map(Into::into),
     })
 }
 

@@ -2,11 +2,12 @@
 //! status that the command line and metrics show.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backends::fleet::Template;
 use planner::Timestamp;
-use planner::fleet::{Alert, Dispatch, DispatchId, Outcome, Plan, Seen, Step};
+use planner::fleet::{Alert, Dispatch, DispatchId, Hold, Outcome, Plan, Seen, Step};
 use tokio::sync::watch;
 
 use super::Options;
@@ -14,6 +15,8 @@ use crate::api;
 
 /// A round in which nothing is new and nothing goes on is told of this rarely.
 const QUIET: Duration = Duration::from_secs(60);
+/// So many dispatches that are gone are remembered.
+const GONE_MOST: usize = 20;
 
 pub(super) struct Teller {
     fleet: String,
@@ -74,8 +77,13 @@ impl Teller {
             status.seconds_waiting_for_dispatch = figures.waiting_for_dispatch.as_secs_f64();
             status.hold = (!hold.is_empty()).then(|| hold.to_owned());
             status.text = text;
-            let dispatches = seen.listing.last.iter().flat_map(|listing| &listing.dispatches);
-            status.dispatches = dispatches.map(shown).collect();
+            status.awaited_dispatch_id = awaited(plan).map(|id| id.to_string());
+            if let Some(listing) = &seen.listing.last {
+                let dispatches = listing.dispatches.iter();
+                let now_there = dispatches.map(|of| shown(&status.name, of, plan, now)).collect();
+                let before = std::mem::replace(&mut status.dispatches, now_there);
+                remember(status, before, listing.ended_at);
+            }
             status.alarms = alarms_of(plan, &self.alarms, now);
         });
     }
@@ -114,6 +122,7 @@ impl Teller {
             seconds_waiting_for_dispatch = figures.waiting_for_dispatch.as_secs_f64(),
             pods_online = figures.pods_online,
             pods_pending = figures.pods_pending,
+            awaited_dispatch_id = awaited(plan).map(|id| id.to_string()),
             hold,
             "{text}"
         );
@@ -129,7 +138,15 @@ impl Teller {
             }
             self.alarms.insert(key, now);
             let (alarm, text) = (alert.key(), alert.sentence(now));
-            tracing::error!(fleet, queue, %dispatch_id, alarm, "{text}");
+            let late = of_dispatch(alert).map(|id| id.to_string());
+            tracing::error!(
+                fleet,
+                queue,
+                %dispatch_id,
+                awaited_dispatch_id = late,
+                alarm,
+                "{text}"
+            );
         }
     }
 
@@ -162,14 +179,16 @@ impl Teller {
     }
 
     /// Said once: it costs agents their pods' ends.
-    pub(super) fn template(&mut self, template: &Template) {
+    pub(super) fn template(&mut self, dispatch_id: DispatchId, template: &Template) {
         let beside = template.beside();
         if beside.is_empty() || std::mem::replace(&mut self.told_of_template, true) {
             return;
         }
-        let (fleet, containers) = (&self.fleet, beside.join(", "));
+        let (fleet, queue, containers) = (&self.fleet, &self.queue, beside.join(", "));
         tracing::warn!(
             fleet,
+            queue,
+            %dispatch_id,
             containers,
             "the template has containers beside the agent's: a pod goes on as long as they do; make \
              them init containers with restartPolicy: Always"
@@ -177,14 +196,32 @@ impl Teller {
     }
 }
 
+/// The dispatch that a round waits for.
+fn awaited(plan: &Plan) -> Option<DispatchId> {
+    let Step::Hold(hold) = &plan.step else { return None };
+    match hold {
+        Hold::Cooldown { id, .. } | Hold::Asking { id } | Hold::Unanswered { id, .. } => Some(*id),
+        Hold::NothingQueued
+        | Hold::Draining
+        | Hold::Enough { .. }
+        | Hold::AtMax { .. }
+        | Hold::Refused { .. }
+        | Hold::Starting { .. }
+        | Hold::ClusterUnknown { .. }
+        | Hold::CountsUnknown { .. } => None,
+    }
+}
+
+fn of_dispatch(alert: &Alert) -> Option<DispatchId> {
+    match alert {
+        Alert::NotRolledOut { id, .. } => Some(*id),
+        Alert::Refused { .. } | Alert::ClusterUnknown(_) | Alert::CountsUnknown(_) => None,
+    }
+}
+
 /// What makes an alarm the same as one before.
 fn key(alert: &Alert) -> String {
-    match alert {
-        Alert::NotRolledOut { id, .. } => format!("{} {id}", alert.key()),
-        Alert::Refused { .. } | Alert::ClusterUnknown(_) | Alert::CountsUnknown(_) => {
-            alert.key().to_owned()
-        }
-    }
+    of_dispatch(alert).map_or(alert.key().to_owned(), |id| format!("{} {id}", alert.key()))
 }
 
 fn alarms_of(plan: &Plan, since: &BTreeMap<String, Timestamp>, now: Timestamp) -> Vec<api::Alarm> {
@@ -196,14 +233,35 @@ fn alarms_of(plan: &Plan, since: &BTreeMap<String, Timestamp>, now: Timestamp) -
     plan.alerts.iter().map(alarm).collect()
 }
 
-fn shown(dispatch: &Dispatch) -> api::FleetDispatch {
+fn shown(fleet: &str, dispatch: &Dispatch, plan: &Plan, now: Timestamp) -> api::FleetDispatch {
+    let words = |words: &Option<Arc<str>>| words.as_ref().map(ToString::to_string);
+    let id = dispatch.id.to_string();
+    let mut alerts = plan.alerts.iter();
+    let alert = alerts.find(|alert| of_dispatch(alert) == Some(dispatch.id));
     api::FleetDispatch {
-        id: dispatch.id.to_string(),
+        name: backends::fleet::name(fleet, &id),
+        id,
         made_at: dispatch.made_at,
         agents: dispatch.wanted,
         online: dispatch.online,
+        pending: dispatch.pending(),
         done: dispatch.done,
         failed: dispatch.failed,
-        trouble: dispatch.trouble.as_ref().map(ToString::to_string),
+        over: dispatch.over,
+        trouble: words(&dispatch.trouble),
+        sized_on: words(&dispatch.sized_on),
+        alarm: alert.map(|alert| alert.sentence(now)),
+        gone_at: None,
     }
+}
+
+/// What was there before and is not any more.
+fn remember(status: &mut api::Fleet, before: Vec<api::FleetDispatch>, at: Timestamp) {
+    for dispatch in before {
+        if !status.dispatches.iter().any(|of| of.id == dispatch.id) {
+            let gone = api::FleetDispatch { gone_at: Some(at), alarm: None, ..dispatch };
+            status.gone.insert(0, gone);
+        }
+    }
+    status.gone.truncate(GONE_MOST);
 }

@@ -1,10 +1,10 @@
 //! The snapshot as Prometheus text: few families, and never a label per job.
 
+mod fleets;
+
 use std::fmt::Write;
 
-use planner::fleet::Hold;
-
-use crate::api::{Fleet, Snapshot};
+use crate::api::Snapshot;
 
 pub(super) fn render(snapshot: &Snapshot) -> String {
     let mut text = Text::default();
@@ -66,55 +66,8 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
         text.gauge(name, help);
         text.sample(name, &[], u8::from(state));
     }
-    fleets(snapshot, &mut text);
+    fleets::write(snapshot, &mut text);
     text.0
-}
-
-/// No label says which dispatch: logs and objects do, and a metric would never end growing.
-fn fleets(snapshot: &Snapshot, text: &mut Text) {
-    type Number = fn(&Fleet) -> Option<f64>;
-    type Count = fn(&Fleet) -> u64;
-    let gauges: [(&str, &str, Number); 7] = [
-        ("queued", "Jobs of the fleet's queue that wait for an agent.", |f| {
-            f.queued.map(f64::from)
-        }),
-        ("running", "Jobs of the fleet's queue that run.", |f| f.running.map(f64::from)),
-        ("agents", "Agents of the queue.", |f| f.agents_total.map(f64::from)),
-        ("agents_free", "Agents of the queue without a job.", |f| f.agents_free.map(f64::from)),
-        ("pods_online", "Pods of dispatches that are ready.", |f| f.pods_online.map(f64::from)),
-        ("pods_pending", "Pods of dispatches that are not.", |f| f.pods_pending.map(f64::from)),
-        ("seconds_waiting_for_dispatch", "How long the last dispatch has been waited for.", |f| {
-            Some(f.seconds_waiting_for_dispatch)
-        }),
-    ];
-    for (name, help, number) in gauges {
-        let name = format!("jitney_fleet_{name}");
-        text.gauge(&name, help);
-        for fleet in &snapshot.fleets {
-            // What is not known is no number.
-            if let Some(number) = number(fleet) {
-                text.sample(&name, &[("fleet", &fleet.name)], number);
-            }
-        }
-    }
-    text.gauge("jitney_fleet_holds", "Why the last round dispatched nothing.");
-    for fleet in &snapshot.fleets {
-        for reason in Hold::KEYS {
-            let holds = u8::from(fleet.hold.as_deref() == Some(reason));
-            text.sample("jitney_fleet_holds", &[("fleet", &fleet.name), ("reason", reason)], holds);
-        }
-    }
-    let counters: [(&str, &str, Count); 3] = [
-        ("jitney_fleet_rounds_total", "Rounds of the fleet.", |fleet| fleet.rounds),
-        ("jitney_fleet_dispatches_total", "Dispatches made.", |fleet| fleet.dispatched),
-        ("jitney_fleet_agents_total", "Agents dispatched.", |fleet| fleet.agents_dispatched),
-    ];
-    for (name, help, number) in counters {
-        text.counter(name, help);
-        for fleet in &snapshot.fleets {
-            text.sample(name, &[("fleet", &fleet.name)], number(fleet));
-        }
-    }
 }
 
 #[derive(Default)]

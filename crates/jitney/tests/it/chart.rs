@@ -7,7 +7,7 @@ mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use backends::kubernetes::{OLDEST_MINOR, RIGHTS};
+use backends::kubernetes::{OLDEST_MINOR, RIGHTS, Right};
 use jitney::config::Config;
 use serde_json::{Value, json};
 
@@ -120,7 +120,8 @@ buildkite-deploy: secrets: create list patch",
         "\
 ci: jobs: create get list
 ci: events: list
-ci: pods: list",
+ci: pods: list
+ci: resourcequotas: list",
     );
     check_permissions(
         &helm,
@@ -153,8 +154,8 @@ fn allowed(objects: &[Value], namespace: &str) -> BTreeSet<String> {
 }
 
 /// Those that the backend names, of which its own tests show that each is needed.
-fn named(with: &[&str]) -> BTreeSet<String> {
-    let rights = RIGHTS.iter().filter(|right| right.with.is_empty() || with.contains(&right.with));
+fn named(rights: &[Right], with: &[&str]) -> BTreeSet<String> {
+    let rights = rights.iter().filter(|right| right.with.is_empty() || with.contains(&right.with));
     rights
         .flat_map(|right| {
             let what = format!("{} {}", right.group, right.resource);
@@ -167,8 +168,11 @@ fn named(with: &[&str]) -> BTreeSet<String> {
 fn permissions_are_the_rights_that_the_backend_names() {
     let Some(helm) = Helm::find() else { return };
     let objects = rendered(&helm, "jobs");
-    assert_eq!(allowed(&objects, "buildkite"), named(&["template_from", "doctor"]));
-    assert_eq!(allowed(&objects, "buildkite-deploy"), named(&["keep_failed", "doctor"]));
+    let machines = |with: &[&str]| named(&RIGHTS, with);
+    assert_eq!(allowed(&objects, "buildkite"), machines(&["template_from", "doctor"]));
+    assert_eq!(allowed(&objects, "buildkite-deploy"), machines(&["keep_failed", "doctor"]));
+    let objects = rendered(&helm, "fleets");
+    assert_eq!(allowed(&objects, "ci"), named(&backends::fleet::RIGHTS, &["job", "doctor"]));
 }
 
 #[test]

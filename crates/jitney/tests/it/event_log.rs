@@ -242,7 +242,11 @@ async fn a_round_a_dispatch_and_a_job_can_be_looked_at() {
     }
     // Ids begin with the time, and these were made in the same moment.
     let ran = replay(&world, &["events.jsonl", "--job", &job[..8]]).await.expect(4);
-    assert!(ran.out.contains("Several jobs begin with") && ran.out.contains(&job), "{}", ran.out);
+    assert!(
+        ran.out.contains("Several have an id that begins with") && ran.out.contains(&job),
+        "{}",
+        ran.out
+    );
     let ran = replay(&world, &["events.jsonl", "--round", "third"]).await.expect(2);
     assert!(ran.err.contains("counted from 1"), "{}", ran.err);
 }

@@ -12,10 +12,17 @@ use sandbox::Sandbox;
 
 use crate::shell_support::{Program, World};
 
+/// A token of the agents that are in no cluster.
+pub(crate) const UNCLUSTERED: &str = "planted_of_no_cluster";
+
 /// A configuration with a fleet and nothing else.
 pub(crate) async fn fleet_alone(kubeconfig: &Path, namespace: &str, fleet: &str) -> World {
     let soon = Duration::from_secs(15);
-    let mut world = World::with(|options| options.settings.timing.lost_after = soon).await;
+    let mut world = World::with(|options| {
+        options.settings.timing.lost_after = soon;
+        options.settings.unclustered_token = Some(UNCLUSTERED.to_owned());
+    })
+    .await;
     world.queues = "{}".into();
     world.backends = format!(
         "pods: {{ kubernetes: {{ kubeconfig: {}, namespace: {namespace} }} }}",
@@ -30,7 +37,7 @@ pub(crate) async fn fleet_alone(kubeconfig: &Path, namespace: &str, fleet: &str)
 }
 
 /// A cluster at which nobody listens.
-fn nowhere(folder: &Path) -> std::path::PathBuf {
+pub(crate) fn nowhere(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("kubeconfig");
     let text = "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
                 clusters: [{ name: c, cluster: { server: 'http://127.0.0.1:9' } }]\n\

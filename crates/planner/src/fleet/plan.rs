@@ -10,6 +10,8 @@ use crate::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub step: Step,
+    /// What it was reckoned from. Nothing where a side is not known.
+    pub sizing: Option<Sizing>,
     pub alerts: Vec<Alert>,
     pub figures: Figures,
     /// Look again then, unless something changes before.
@@ -25,6 +27,18 @@ pub enum Step {
         again: bool,
     },
     Hold(Hold),
+}
+
+/// The numbers from which a round reckons how many agents are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizing {
+    pub queued: u32,
+    pub idle: u32,
+    /// Agents that earlier dispatches will still bring.
+    pub coming: u32,
+    /// Pods that exist in any state, or will.
+    pub pods: u32,
+    pub policy: Policy,
 }
 
 /// Why nothing is dispatched.

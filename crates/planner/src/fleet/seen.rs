@@ -83,6 +83,8 @@ pub struct Dispatch {
     pub over: bool,
     /// Why its pods do not come, where somebody looked.
     pub trouble: Option<Arc<str>>,
+    /// What it was reckoned from, in words, where its Job says so.
+    pub sized_on: Option<Arc<str>>,
 }
 
 impl Dispatch {
@@ -105,7 +107,9 @@ impl Dispatch {
         self.online.min(self.open())
     }
 
-    pub(super) fn pending(&self) -> u32 {
+    /// Those of them that are not ready.
+    #[must_use]
+    pub fn pending(&self) -> u32 {
         self.open() - self.ready()
     }
 

@@ -2,7 +2,7 @@
 //! moment at which Buildkite counted. Reckoning with another moment counts jobs twice, whose agents
 //! took them, and left, between the two.
 
-use super::{CONNECTS, Counts, FRESH, Hold, Ledger, Listing, Policy};
+use super::{CONNECTS, Counts, FRESH, Hold, Ledger, Listing, Policy, Sizing};
 use crate::Timestamp;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,16 @@ impl Supply {
         // without jobs would never be without agents.
         let queued = if short == 0 { 0 } else { short.saturating_add(policy.buffer) };
         queued.max(policy.min.saturating_sub(self.open))
+    }
+
+    pub(super) const fn sizing(&self, counts: &Counts, policy: &Policy) -> Sizing {
+        Sizing {
+            queued: counts.scheduled,
+            idle: self.idle,
+            coming: self.coming,
+            pods: self.holding,
+            policy: *policy,
+        }
     }
 
     /// Why none are missing.

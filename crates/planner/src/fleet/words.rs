@@ -1,6 +1,6 @@
 //! Holds and alerts of a fleet as sentences, and the short keys by which machines know them.
 
-use super::{Alert, Failing, Hold};
+use super::{Alert, Failing, Hold, Policy, Sizing};
 use crate::Timestamp;
 use crate::shape::spell_duration;
 use crate::words::crop;
@@ -96,6 +96,19 @@ impl Hold {
                 format!("the queue's counts are not known{}", because(words.as_deref()))
             }
         }
+    }
+}
+
+impl Sizing {
+    /// As a Job says what it was sized on.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let Self { queued, idle, coming, pods, policy } = self;
+        let Policy { min, max, buffer, .. } = policy;
+        format!(
+            "{queued} jobs queued; agents: {idle} idle, {coming} on their way; {pods} pods of at \
+             most {max}; buffer {buffer}, min {min}"
+        )
     }
 }
 

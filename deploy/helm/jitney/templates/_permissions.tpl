@@ -60,11 +60,12 @@ failed is kept by a change to both.
 {{- end }}
 {{- end }}
 
-{{/* Copies of a template. They go by themselves. */}}
+{{/* Copies of a template, which go by themselves; and for `jitney doctor` what is left of quotas. */}}
 {{- define "jitney.fleet" -}}
 {{- include "jitney.allow" (list .rules "batch|jobs" (list "create" "list")) }}
 {{- include "jitney.allow" (list .rules "|pods" (list "list")) }}
 {{- include "jitney.allow" (list .rules "|events" (list "list")) }}
+{{- include "jitney.allow" (list .rules "|resourcequotas" (list "list")) }}
 {{- $from := .of.template_from | default dict }}
 {{- include "jitney.allow" (list .rules (ternary "|podtemplates" "batch|jobs" (hasKey $from "pod_template")) (list "get")) }}
 {{- end }}

@@ -139,7 +139,7 @@ fn job_in_the_cluster() -> Value {
         "spec": {
             "parallelism": 7, "completions": 7, "backoffLimit": 6, "suspend": true,
             "completionMode": "Indexed", "podFailurePolicy": { "rules": [] },
-            "podReplacementPolicy": "Failed",
+            "podReplacementPolicy": "Failed", "managedBy": "kueue.x-k8s.io/multikueue",
             "selector": { "matchLabels": { "batch.kubernetes.io/controller-uid": "u" } },
             "template": {
                 "metadata": {
@@ -147,8 +147,12 @@ fn job_in_the_cluster() -> Value {
                     "labels": {
                         "batch.kubernetes.io/controller-uid": "u", "controller-uid": "u",
                         "batch.kubernetes.io/job-name": "agents", "job-name": "agents", "app": "ci",
+                        "app.kubernetes.io/instance": "argo", "jitney.dev/fleet": "other",
                     },
-                    "annotations": { "cluster-autoscaler.kubernetes.io/safe-to-evict": "true" },
+                    "annotations": {
+                        "cluster-autoscaler.kubernetes.io/safe-to-evict": "true",
+                        "kubectl.kubernetes.io/default-container": "job",
+                    },
                 },
                 "spec": {
                     "restartPolicy": "OnFailure",

@@ -160,6 +160,7 @@ impl Sim<'_> {
             leaving: 0,
             over: false,
             trouble: None,
+            sized_on: None,
         };
         let pods = (0..agents).map(|_| Pod { state: State::Pending, stay: 0 }).collect();
         let job = Job {

@@ -69,6 +69,7 @@ impl Case {
             leaving: 0,
             over: false,
             trouble: None,
+            sized_on: None,
         };
         change(&mut dispatch);
         self.seen.listing.last.as_mut().expect("listed").dispatches.push(dispatch);
@@ -136,6 +137,18 @@ fn agents_that_earlier_dispatches_will_bring_are_not_dispatched_again() {
         .dispatched(10, 60, |d| d.online = 5)
         .agents(0, 5)
         .check("5 jobs are queued, 0 agents idle and 5 on their way");
+}
+
+#[test]
+fn a_round_says_what_it_was_sized_on() {
+    let sized = |mut fleet: Case| fleet.plan().sizing.map(|sizing| sizing.sentence());
+    let fleet = fleet().queued(7).dispatched(10, 60, |d| d.online = 5).agents(1, 5);
+    assert_eq!(
+        sized(fleet.policy(|p| p.buffer = 3)).as_deref(),
+        Some(
+            "7 jobs queued; agents: 1 idle, 5 on their way; 10 pods of at most 50; buffer 3, min 0"
+        )
+    );
 }
 
 #[test]

@@ -12,8 +12,8 @@ help: ## what there is
 demo: ## a real pipeline on this machine, one machine per job; no account needed
 	@parts=$$(tools/real-parts agent) || [ $$? -eq 3 ]
 	export $${parts:-JITNEY_AGENT=}
-	cargo build --quiet --package jitney
-	target/debug/jitney demo
+	echo "Compiles Jitney first where it is new: some minutes."
+	cargo run --package jitney -- demo
 
 FLEET := fleet_crowd::a_crowd_of_jobs_gets_agents_and_a_lost_node_costs_its_own_alone
 JOBS ?= 300
@@ -28,12 +28,12 @@ test: ## everything: unit tests, the simulation, real agents, a real Kubernetes 
 	plane=$$(tools/real-parts control-plane) || plane=""
 	chart=$$(tools/real-parts helm) || chart=""
 	images=$$(tools/real-parts buildah) || images=""
-	programs=target/$$(uname -m)-unknown-linux-gnu/debug
+	programs=$${CARGO_TARGET_DIR:-target}/$$(uname -m)-unknown-linux-gnu/debug
 	if [ "$${CI:-}" = true ]; then
 	  if [ -z "$$parts" ] || [ -z "$$plane" ] || [ -z "$$chart" ] || [ -z "$$images" ]; then exit 1; fi
 	  programs=$$(PROFILE=dev deploy/docker/build --programs)
 	fi
-	export $$parts $$plane $$chart $$images JITNEY_STATIC="$$PWD/$$programs" JITNEY_TEST=1
+	export $$parts $$plane $$chart $$images JITNEY_STATIC="$$(realpath --canonicalize-missing "$$programs")" JITNEY_TEST=1
 	if cargo nextest --version >/dev/null 2>&1; then
 	  cargo nextest run --workspace
 	else

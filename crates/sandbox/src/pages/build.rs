@@ -89,7 +89,7 @@ pub(super) fn told(job: &Job) -> Markup {
         @if let Some(detail) = &job.detail { div.error { b { "The stack says" } (detail) } }
         @if !earlier.is_empty() {
             details.more id={ "told-" (job.id) } {
-                summary { (earlier.len()) " earlier notifications" }
+                summary { (earlier.len()) " earlier notification" @if earlier.len() > 1 { "s" } }
                 @for told in earlier { (line(told)) }
             }
         }

@@ -16,7 +16,12 @@ const step = async () => {
         const fresh = next.querySelector('#' + CSS.escape(old.id));
         if (fresh) fresh.open = old.open;
       }
-      if (!main.contains(document.activeElement)) main.replaceWith(next);
+      const writing = document.activeElement?.closest('input, textarea, select');
+      if (!main.contains(writing ?? null)) {
+        const held = document.activeElement?.closest('details[id]')?.id;
+        main.replaceWith(next);
+        if (held) document.getElementById(held)?.querySelector('summary')?.focus();
+      }
     } catch { /* the server is away; the next look may find it */ }
   }
   setTimeout(step, 1500);

@@ -9,7 +9,7 @@ use backends::Class;
 use buildkite::{Remedy, StackClient};
 use planner::{
     BackendName, Candidate, CreateOutcome, Failure, FailureClass, FinishOutcome, JobId, JobState,
-    LookFailure, MachineSeen, Origin, QueueKey, Record, RetryOutcome, Timestamp,
+    LookFailure, MachineSeen, Origin, QueueKey, Record, RetryOutcome, Shortage, Timestamp,
 };
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
@@ -205,7 +205,21 @@ pub(crate) enum Query {
 /// The class alone decides what comes next, so each of the backends' classes has one of ours.
 pub(crate) fn failure(error: &backends::Error) -> Failure {
     let class = failure_class(error.class);
-    Failure { class, words: error.words.as_str().into(), retry_after: error.retry_after }
+    Failure {
+        class,
+        words: error.words.as_str().into(),
+        retry_after: error.retry_after,
+        shortage: shortage(error),
+    }
+}
+
+/// The quota that is used up, and the places that have room, where the backend named them.
+fn shortage(error: &backends::Error) -> Option<Arc<Shortage>> {
+    let metric = error.fields.get("metric").map(|metric| metric.as_str().into());
+    let places = error.fields.get("room_in").map_or("", String::as_str).split(',').map(str::trim);
+    let room_in: Vec<Arc<str>> = places.filter(|place| !place.is_empty()).map(Into::into).collect();
+    let said = metric.is_some() || !room_in.is_empty();
+    said.then(|| Arc::new(Shortage { metric, room_in }))
 }
 
 pub(crate) const fn failure_class(class: Class) -> FailureClass {

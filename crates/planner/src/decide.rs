@@ -14,6 +14,7 @@ mod loss;
 mod machines;
 mod next;
 mod place;
+mod shunned;
 mod strays;
 mod tell;
 mod trials;
@@ -90,9 +91,9 @@ struct Round<'a> {
 impl<'a> Round<'a> {
     /// A backend that is not set up, or does not let us in, is the operator's to mend.
     fn denied(&mut self) {
-        for ((backend, _), cooling) in &self.ledger.cooling {
+        for (refuser, cooling) in &self.ledger.cooling {
             if cooling.failure.class == FailureClass::Denied && cooling.until > self.now {
-                let (backend, words) = (backend.clone(), cooling.failure.words.clone());
+                let (backend, words) = (refuser.backend.clone(), cooling.failure.words.clone());
                 self.plan.alarms.push(Alarm::Denied { backend, words });
             }
         }

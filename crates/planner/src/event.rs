@@ -196,6 +196,20 @@ pub struct Failure {
     /// When the backend said how long to wait.
     #[serde(default)]
     pub retry_after: Option<Duration>,
+    /// What the backend said is short, and where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortage: Option<Arc<Shortage>>,
+}
+
+/// What of a backend's words on a shortage is to be acted on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortage {
+    /// The quota that is used up.
+    #[serde(default)]
+    pub metric: Option<Arc<str>>,
+    /// Places of the region in which there is room; empty: it did not say.
+    #[serde(default)]
+    pub room_in: Vec<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,10 +1,12 @@
 //! What we took on and are about to do. Kept in the journal as the events that made it; `record`
 //! is the only way in which it changes, and it is as pure as the decisions.
 
+mod cooling;
 mod moments;
 mod record;
 mod spent;
 
+pub(crate) use cooling::{Cooling, Refuser};
 pub(crate) use record::doubled;
 pub(crate) use spent::{Spent, Used, sum, used};
 
@@ -17,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::loss::Retries;
 use crate::{
-    BackendName, Bytes, Cpu, EndSeen, Failure, FailureClass, FinishOutcome, Invalid, JobId, JobRow,
-    JobState, Loss, MachineName, Notice, Offer, QueueKey, Request, Timestamp,
+    BackendName, Bytes, Cpu, EndSeen, Failure, FinishOutcome, Invalid, JobId, JobRow, JobState,
+    Loss, MachineName, Notice, Offer, QueueKey, Request, Timestamp,
 };
 
 /// How many moments of a job are kept.
@@ -31,9 +33,9 @@ const REMEMBER_LEFT: Duration = Duration::from_secs(90);
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
     pub(crate) entries: BTreeMap<JobId, Entry>,
-    /// Backends that failed lately for a reason that time may heal.
+    /// What refused machines lately, for a reason that time may heal.
     #[serde(with = "crate::pairs")]
-    pub(crate) cooling: BTreeMap<(BackendName, Arc<str>), Cooling>,
+    pub(crate) cooling: BTreeMap<Refuser, Cooling>,
     /// What developers of jobs that are not in our hands yet were told.
     pub(crate) told: BTreeMap<JobId, Told>,
     /// What machines that are gone have used lately, by queue.
@@ -216,20 +218,6 @@ pub struct Moment {
     pub what: Arc<str>,
 }
 
-/// A backend's place that is left alone for a while.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Cooling {
-    pub failure: Failure,
-    /// When it failed.
-    pub since: Timestamp,
-    pub until: Timestamp,
-    /// How many times in a row: the next wait is longer.
-    pub times: u32,
-    /// It takes creates, and refuses the machines later: an answer to a create says nothing of it.
-    #[serde(default)]
-    pub took_creates: bool,
-}
-
 impl Ledger {
     /// All jobs in our hands.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
@@ -239,15 +227,6 @@ impl Ledger {
     #[must_use]
     pub fn entry(&self, job: JobId) -> Option<&Entry> {
         self.entries.get(&job)
-    }
-
-    /// What keeps machines from a place for longest: its own failure, or a denial anywhere on its
-    /// backend, which is of all of it.
-    pub(crate) fn cooling_at(&self, backend: &BackendName, place: &Arc<str>) -> Option<&Cooling> {
-        let here = self.cooling.iter().filter(|((of, at), cooling)| {
-            of == backend && (at == place || cooling.failure.class == FailureClass::Denied)
-        });
-        here.map(|(_, cooling)| cooling).max_by_key(|cooling| cooling.until)
     }
 }
 

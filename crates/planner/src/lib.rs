@@ -24,7 +24,7 @@ mod worst_cost;
 
 pub use assess::{Explained, Refusal, Subject, assess, assess_with, explain_offers};
 pub use decide::decide;
-pub use event::{Adoption, CreateOutcome, Event, Failure, FailureClass, FinishOutcome};
+pub use event::{Adoption, CreateOutcome, Event, Failure, FailureClass, FinishOutcome, Shortage};
 pub use event_log::{
     BackendChange, Decided, HoldsChange, LOG_VERSION, LogLine, LogStart, MapChange,
     ObservationChange, Player, QueueChange, Recorded, Recorder, Unready,
@@ -35,7 +35,7 @@ pub use ledger::{
     Attempt, Delete, Doom, Entry, Failed, Finish, Lease, Ledger, Moment, Outcome, Told,
 };
 pub use loss::{
-    BuildKey, Loss, LossStep, NotRetried, RETRIES_REMEMBERED, Record, RecordedEnd, Retry,
+    BuildKey, Loss, LossStep, LostOn, NotRetried, RETRIES_REMEMBERED, Record, RecordedEnd, Retry,
     RetryOutcome,
 };
 pub use observe::{

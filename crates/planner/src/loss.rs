@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Entry, JobId, Ledger, Timestamp};
+use crate::{BackendName, Entry, JobId, Ledger, Timestamp};
 
 /// How long a build's retries, and who takes whose place, are remembered: longer than a build lasts.
 pub const RETRIES_REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -31,10 +31,31 @@ pub enum LossStep {
     RetryIntended { build: BuildKey },
     /// What came of that.
     RetryEnded { outcome: RetryOutcome },
-    /// Another job takes its place.
-    Replaced { by: JobId },
+    /// Another job takes its place, and had better not be made where this one was lost.
+    Replaced {
+        by: JobId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on: Option<LostOn>,
+    },
     /// It is left as it is.
     Left { why: NotRetried },
+}
+
+/// On what kind of machine, and where, a job was lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostOn {
+    pub backend: BackendName,
+    pub place: Arc<str>,
+    pub spot: bool,
+}
+
+impl LostOn {
+    /// Of its last machine, unless that was adopted: then nobody knows.
+    pub(crate) fn of(entry: &Entry) -> Option<Self> {
+        let offer = entry.current()?.offer.as_ref()?;
+        let (backend, place) = (offer.backend.clone(), Arc::clone(&offer.place));
+        Some(Self { backend, place, spot: offer.spot })
+    }
 }
 
 /// A job that has ended, as Buildkite's REST API shows it.
@@ -133,6 +154,9 @@ pub(crate) struct Retries {
     asked: BTreeMap<BuildKey, BTreeMap<JobId, Timestamp>>,
     /// By the job that takes another's place.
     predecessors: BTreeMap<JobId, (JobId, Timestamp)>,
+    /// By the same job, where the other was lost.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    lost_on: BTreeMap<JobId, (LostOn, Timestamp)>,
 }
 
 impl LossStep {
@@ -169,8 +193,14 @@ impl Retries {
         self.predecessors.get(&job).map(|(predecessor, _)| *predecessor)
     }
 
+    /// Where the job was lost whose place this one takes.
+    pub(crate) fn lost_on(&self, job: JobId) -> Option<&LostOn> {
+        self.lost_on.get(&job).map(|(lost_on, _)| lost_on)
+    }
+
     fn forget_old(&mut self, now: Timestamp) {
         self.predecessors.retain(|_, (_, at)| now.since(*at) < RETRIES_REMEMBERED);
+        self.lost_on.retain(|_, (_, at)| now.since(*at) < RETRIES_REMEMBERED);
         for jobs in self.asked.values_mut() {
             jobs.retain(|_, at| now.since(*at) < RETRIES_REMEMBERED);
         }
@@ -185,8 +215,11 @@ impl Ledger {
                 self.retries.forget_old(at);
                 self.retries.asked.entry(build.clone()).or_default().insert(job, at);
             }
-            LossStep::Replaced { by } => {
+            LossStep::Replaced { by, on } => {
                 self.retries.predecessors.insert(*by, (job, at));
+                if let Some(on) = on {
+                    self.retries.lost_on.insert(*by, (on.clone(), at));
+                }
                 if let Some(entry) = self.entries.get_mut(by) {
                     entry.predecessor = Some(job);
                 }
@@ -220,7 +253,7 @@ impl Entry {
             LossStep::RetryEnded { outcome } => {
                 loss.retry = Retry::Ended { outcome, at, tries: loss.retry.tries() };
             }
-            LossStep::Replaced { by } => loss.successor = Some(by),
+            LossStep::Replaced { by, .. } => loss.successor = Some(by),
             LossStep::Left { why } => loss.left = Some(why),
         }
     }

@@ -22,7 +22,7 @@ pub(crate) use self::fit::{Misfit, Most, misfits, offer, vms_for};
 pub(crate) use self::nearest::Excluded;
 pub use self::prices::{FamilyPrices, Prices, RegionPrices, SsdPrices, Tariff};
 pub use self::rank::Stakes;
-pub(crate) use self::resolve::{Rank, Resolved};
+pub(crate) use self::resolve::{Rank, Resolved, region_of};
 pub use self::resolve::{Vm, Vms};
 pub use self::rules::{Size, SsdCounts, Steps};
 pub use self::tables::{FAMILIES, OwnTables, PRICES, Share, Tables};

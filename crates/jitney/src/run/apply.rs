@@ -99,6 +99,7 @@ impl State {
                     class: FailureClass::Ambiguous,
                     words: "a part of its machines cannot be read (the log says which)".into(),
                     retry_after: None,
+                    shortage: None,
                 });
                 self.dirty = true;
             }

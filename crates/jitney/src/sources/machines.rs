@@ -201,5 +201,6 @@ fn no_answer() -> Failure {
         class: FailureClass::Ambiguous,
         words: format!("no answer within {} s", TIMEOUT.as_secs()).into(),
         retry_after: None,
+        shortage: None,
     }
 }

@@ -12,8 +12,8 @@ use super::tell::had_agent;
 use crate::job::Standing;
 use crate::ledger::doubled;
 use crate::{
-    Action, Alarm, BuildKey, Entry, Event, JobState, Loss, LossStep, NotRetried, Notice, Record,
-    RecordedEnd, Retry, RetryOutcome, Timestamp,
+    Action, Alarm, BuildKey, Entry, Event, JobState, Loss, LossStep, LostOn, NotRetried, Notice,
+    Record, RecordedEnd, Retry, RetryOutcome, Timestamp,
 };
 
 /// The pipeline's own rules come first: their retry is there a moment after the job's end.
@@ -96,7 +96,7 @@ impl Round<'_> {
     fn after_loss(&self, entry: &Entry, loss: &Loss, ended_at: Timestamp, per_build: u32) -> Next {
         let left = |why| Next::Settled(LossStep::Left { why });
         if let Retry::Ended { outcome: RetryOutcome::Made { by }, .. } = &loss.retry {
-            return Next::Settled(LossStep::Replaced { by: *by });
+            return Next::Settled(LossStep::Replaced { by: *by, on: LostOn::of(entry) });
         }
         if let Some(words) = &self.seen.rest.denied {
             return left(NotRetried::Denied { words: words.clone() });
@@ -115,7 +115,7 @@ impl Round<'_> {
         let read = loss.record.as_ref().filter(|(_, asked_at)| *asked_at >= after);
         let Some((record, asked_at)) = read else { return Next::Read(after) };
         if let Some(by) = record.successor {
-            return Next::Settled(LossStep::Replaced { by });
+            return Next::Settled(LossStep::Replaced { by, on: LostOn::of(entry) });
         }
         match &record.end {
             RecordedEnd::None => Next::Read(asked_at.plus(READ_AGAIN)),

@@ -254,5 +254,5 @@ const fn has_agent(standing: Standing) -> bool {
 }
 
 fn failure(class: FailureClass, words: &str) -> Failure {
-    Failure { class, words: words.into(), retry_after: None }
+    Failure { class, words: words.into(), retry_after: None, shortage: None }
 }

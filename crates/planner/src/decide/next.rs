@@ -196,7 +196,7 @@ impl Round<'_> {
         if self.is_taken_from_us(entry) {
             return self.part(entry, "somebody else has the job");
         }
-        let offer = self.place(&entry.queue, request).cloned();
+        let offer = self.place(&entry.queue, entry.job, request).cloned();
         if let Ok(offer) = &offer {
             // Kept for it from the first reservation on: no more are reserved than can start.
             self.room.keep(self.policy, &entry.queue, request, offer);

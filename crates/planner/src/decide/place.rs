@@ -8,8 +8,8 @@ use super::trials::Trials;
 use super::usage::{Amount, Usage};
 use crate::ledger::{Used, sum, used};
 use crate::{
-    BackendName, BackendPolicy, BackendSeen, Failure, Ledger, Limits, MachineSeen, Observation,
-    Offer, Policy, QueueKey, Reason, Request, Scope, Timestamp,
+    BackendName, BackendPolicy, BackendSeen, Failure, JobId, Ledger, Limits, MachineSeen,
+    Observation, Offer, Policy, QueueKey, Reason, Request, Scope, Timestamp,
 };
 
 /// How long a backend that is not listed any more is still trusted with new machines.
@@ -128,13 +128,27 @@ fn offer_amount(offer: &Offer) -> Amount {
 }
 
 impl<'a> Round<'a> {
-    /// The first offer that can be taken up now; else why the best of them can not.
+    /// The first offer that can be taken up now; else why the best of them can not. After a loss
+    /// they are tried in another order.
     pub(super) fn place<'r>(
         &mut self,
         queue: &QueueKey,
+        job: JobId,
         request: &'r Request,
     ) -> Result<&'r Offer, Reason> {
-        let Some(best) = request.offers.first() else {
+        match self.after_loss_of(job, request) {
+            Some(offers) => self.first_open(queue, request, offers.into_iter()),
+            None => self.first_open(queue, request, request.offers.iter()),
+        }
+    }
+
+    fn first_open<'r>(
+        &mut self,
+        queue: &QueueKey,
+        request: &'r Request,
+        offers: impl Iterator<Item = &'r Offer> + Clone,
+    ) -> Result<&'r Offer, Reason> {
+        let Some(best) = offers.clone().next() else {
             let words = "the configuration names no backend for the job any more".into();
             return Err(Reason::BackendUnreachable { backend: "none".into(), words });
         };
@@ -143,7 +157,7 @@ impl<'a> Round<'a> {
             self.fits(scope.clone(), limits, offer_amount(best))?;
         }
         let mut reason = None;
-        for (index, offer) in request.offers.iter().enumerate() {
+        for (index, offer) in offers.enumerate() {
             let mut open = self.offer_open(offer);
             if index > 0 {
                 open = open.and_then(|()| self.shared_room(&shared, offer));
@@ -203,7 +217,7 @@ impl<'a> Round<'a> {
         let Some(seen) = self.listed(&backend) else {
             return Err(self.unlisted(backend));
         };
-        if let Some(cooling) = self.ledger.cooling_at(&backend, &offer.place)
+        if let Some(cooling) = self.ledger.cooling_at(offer)
             && (!self.due(cooling.until) || self.room.trials.waits(offer))
         {
             let (failure, until) = (cooling.failure.clone(), cooling.until);

@@ -1,9 +1,8 @@
-//! Places that took creates and refused the machines. When such a place has cooled down, one machine
-//! is made there to try it, and the others wait for what becomes of it.
+//! What took creates and refused the machines: places, types in them, quotas. When such a one has
+//! cooled down, one machine is made there to try it, and the others wait for what becomes of it.
 
-use std::sync::Arc;
-
-use crate::{BackendName, Ledger, Observation, Offer, Phase, Timestamp};
+use crate::ledger::Refuser;
+use crate::{Ledger, Observation, Offer, Phase, Timestamp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trial {
@@ -15,23 +14,21 @@ enum Trial {
 
 #[derive(Debug)]
 struct Suspect<'a> {
-    backend: &'a BackendName,
-    place: &'a Arc<str>,
+    refuser: &'a Refuser,
     /// From when on it may be tried.
     from: Timestamp,
     trial: Trial,
 }
 
-/// The places that are to be tried: few, if any.
+/// Those that are to be tried: few, if any.
 #[derive(Debug, Default)]
 pub(super) struct Trials<'a>(Vec<Suspect<'a>>);
 
 impl<'a> Trials<'a> {
     pub(super) fn of(ledger: &'a Ledger, seen: &Observation) -> Self {
         let cooling = ledger.cooling.iter().filter(|(_, cooling)| cooling.took_creates);
-        let suspects = cooling.map(|((backend, place), cooling)| Suspect {
-            backend,
-            place,
+        let suspects = cooling.map(|(refuser, cooling)| Suspect {
+            refuser,
             from: cooling.until,
             trial: Trial::No,
         });
@@ -42,36 +39,34 @@ impl<'a> Trials<'a> {
         for entry in ledger.entries.values() {
             for attempt in entry.attempts.iter().filter(|attempt| attempt.holds()) {
                 let Some(offer) = &attempt.offer else { continue };
-                let Some(suspect) = trials.suspect(offer) else { continue };
-                let is_old = attempt.intended_at < suspect.from;
-                if is_old || attempt.failed.is_some() || attempt.ended.is_some() {
-                    continue;
-                }
+                let over = attempt.failed.is_some() || attempt.ended.is_some();
                 let backend = seen.backends.get(&attempt.backend);
                 let machine = backend.and_then(|b| b.machines.get(&(entry.job, attempt.number)));
                 let came = machine.is_some_and(|machine| machine.phase > Phase::Requested);
-                suspect.trial =
-                    suspect.trial.max(if came { Trial::Passed } else { Trial::UnderWay });
+                let trial = if came { Trial::Passed } else { Trial::UnderWay };
+                for suspect in trials.suspects(offer) {
+                    if !over && attempt.intended_at >= suspect.from {
+                        suspect.trial = suspect.trial.max(trial);
+                    }
+                }
             }
         }
         trials
     }
 
-    fn suspect(&mut self, offer: &Offer) -> Option<&mut Suspect<'a>> {
-        let mut all = self.0.iter_mut();
-        all.find(|one| *one.backend == offer.backend && *one.place == offer.place)
+    fn suspects(&mut self, offer: &Offer) -> impl Iterator<Item = &mut Suspect<'a>> {
+        self.0.iter_mut().filter(|one| one.refuser.refuses(offer))
     }
 
     /// Whether somebody else's machine has to tell first.
     pub(super) fn waits(&self, offer: &Offer) -> bool {
         let waits = |one: &Suspect<'_>| one.trial == Trial::UnderWay;
-        let mut all = self.0.iter();
-        all.any(|one| *one.backend == offer.backend && *one.place == offer.place && waits(one))
+        self.0.iter().any(|one| waits(one) && one.refuser.refuses(offer))
     }
 
     /// A machine is about to be made there.
     pub(super) fn begin(&mut self, offer: &Offer) {
-        if let Some(suspect) = self.suspect(offer) {
+        for suspect in self.suspects(offer) {
             suspect.trial = suspect.trial.max(Trial::UnderWay);
         }
     }

@@ -118,7 +118,7 @@ impl LossStep {
                 RetryOutcome::Refused { words } => format!("Buildkite does not retry it: {words}"),
                 RetryOutcome::Unknown => "no answer whether it is retried".into(),
             },
-            Self::Replaced { by } => format!("job {by} takes its place"),
+            Self::Replaced { by, .. } => format!("job {by} takes its place"),
             Self::Left { why } => format!("not retried: {why}"),
         })
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cooling, MOMENTS_MOST, REMEMBER_LEFT, used};
+use super::{MOMENTS_MOST, REMEMBER_LEFT, used};
 use crate::{
     Adoption, Attempt, BackendName, CreateOutcome, Delete, Doom, Entry, Event, Failed, Failure,
     FailureClass, Finish, JobId, JobRow, JobState, Lease, Ledger, Loss, LossStep, MachineName,
@@ -14,11 +14,6 @@ use crate::{
 /// First waits before the same request is repeated; doubled each time, up to the longest.
 const REPEAT_FIRST: Duration = Duration::from_millis(500);
 const REPEAT_MOST: Duration = Duration::from_secs(5);
-/// How long a place is left alone after a failure that time may heal.
-const COOL_FIRST: Duration = Duration::from_secs(5);
-const COOL_MOST: Duration = Duration::from_secs(300);
-/// The same where one machine tells, without harm to any job, whether there is room again.
-const COOL_REFUSED_MOST: Duration = Duration::from_secs(30);
 /// So many jobs that we let go of are remembered without a look at how long ago that was.
 const LEFT_FEW: usize = 64;
 
@@ -123,6 +118,7 @@ impl Ledger {
                         class: FailureClass::Ambiguous,
                         words: "Jitney was restarted before the answer came".into(),
                         retry_after: Some(Duration::ZERO),
+                        shortage: None,
                     };
                     let outcome = CreateOutcome::Failed(failure);
                     let attempt = attempt.number;
@@ -238,14 +234,12 @@ impl Ledger {
             // A listing was faster. Names are used once, so no answer can take that back.
             return;
         }
-        let place = attempt.place();
         let failure = match outcome {
             CreateOutcome::Made | CreateOutcome::Listed => {
                 attempt.outcome = Outcome::Made { at };
-                // Of a place that took a create before and then refused its machine, this says
-                // nothing yet.
-                if self.cooling.get(&place).is_some_and(|cooling| !cooling.took_creates) {
-                    self.cooling.remove(&place);
+                if !self.cooling.is_empty() {
+                    let attempt = attempt.clone();
+                    self.made(&attempt);
                 }
                 return;
             }
@@ -270,6 +264,7 @@ impl Ledger {
             | FailureClass::EndedEarly
             | FailureClass::StartTimeout
             | FailureClass::Lost => {
+                let refused = attempt.clone();
                 if attempt.doubtful {
                     attempt.outcome = Outcome::NotMade { at };
                     attempt.failed = Some(failed.clone());
@@ -279,7 +274,8 @@ impl Ledger {
                 }
                 entry.last_failure = Some(failed);
                 if failure.class != FailureClass::Rejected {
-                    self.cool(place, failure, (asked_at, at), false);
+                    let request = entry.request.clone();
+                    self.cool(&refused, request.as_deref(), failure, (asked_at, at), false);
                 }
             }
         }
@@ -296,12 +292,13 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(&job) else { return };
         let attempt = entry.attempts.iter().find(|known| known.number == number);
         let Some(attempt) = attempt.filter(|attempt| attempt.failed.is_none()) else { return };
-        let (place, asked_at) = (attempt.place(), attempt.intended_at);
+        let (refused, asked_at) = (attempt.clone(), attempt.intended_at);
+        let request = entry.request.clone();
         entry.attempt_failed(number, failure.clone(), charged, at);
         match failure.class {
             // Its place has refused the machine, and will refuse others.
             FailureClass::Capacity | FailureClass::Quota | FailureClass::Denied => {
-                self.cool(place, failure, (asked_at, at), true);
+                self.cool(&refused, request.as_deref(), failure, (asked_at, at), true);
             }
             FailureClass::Rate
             | FailureClass::Ambiguous
@@ -310,36 +307,6 @@ impl Ledger {
             | FailureClass::StartTimeout
             | FailureClass::Lost => {}
         }
-    }
-
-    /// An agent came up there: the place takes machines.
-    fn warm(&mut self, job: JobId, number: u32) {
-        let Some(entry) = self.entries.get(&job) else { return };
-        let Some(attempt) = entry.attempts.iter().find(|known| known.number == number) else {
-            return;
-        };
-        let place = attempt.place();
-        if self.cooling.get(&place).is_some_and(|cooling| attempt.intended_at >= cooling.until) {
-            self.cooling.remove(&place);
-        }
-    }
-
-    /// Creates that were under way together and fail together are one failure of their place.
-    fn cool(
-        &mut self,
-        place: (BackendName, Arc<str>),
-        failure: Failure,
-        (asked_at, at): (Timestamp, Timestamp),
-        took_creates: bool,
-    ) {
-        let times = self.cooling.get(&place).map_or(1, |known| {
-            if asked_at <= known.since { known.times } else { known.times.saturating_add(1) }
-        });
-        let most = if took_creates { COOL_REFUSED_MOST } else { COOL_MOST };
-        let pause = failure.retry_after.unwrap_or(doubled(COOL_FIRST, times - 1, most));
-        let until = at.plus(pause);
-        self.cooling.retain(|_, cooling| at.since(cooling.until) < COOL_MOST);
-        self.cooling.insert(place, Cooling { failure, since: at, until, times, took_creates });
     }
 }
 
@@ -411,12 +378,6 @@ impl Attempt {
         } else {
             Delete::Refused { at, tries: self.delete.tries() }
         };
-    }
-
-    /// The backend and the place in it, as failures are remembered.
-    pub(crate) fn place(&self) -> (BackendName, Arc<str>) {
-        let place = self.offer.as_ref().map_or_else(|| "".into(), |offer| Arc::clone(&offer.place));
-        (self.backend.clone(), place)
     }
 }
 

@@ -138,7 +138,7 @@ fn places<'a>(
 }
 
 /// `europe-west4` of `europe-west4-a`.
-fn region_of(zone: &str) -> &str {
+pub(crate) fn region_of(zone: &str) -> &str {
     zone.rsplit_once('-').map_or(zone, |(region, _)| region)
 }
 

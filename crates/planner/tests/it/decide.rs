@@ -7,6 +7,7 @@ mod loss;
 mod origin;
 mod render;
 mod scene;
+mod vms;
 
 use job::job;
 use scene::Scene;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
 pub(crate) fn failure(class: FailureClass, words: &str) -> Failure {
-    Failure { class, words: words.into(), retry_after: None }
+    Failure { class, words: words.into(), retry_after: None, shortage: None }
 }
 
 fn here() -> planner::BackendName {

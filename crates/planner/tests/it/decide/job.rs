@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::{Bytes, Cpu, Foreign, JobRow, Offer, Request, Shape, Spot, Timestamp, Verdict};
+use planner::{
+    Arch, Bytes, Cpu, Foreign, JobRow, Nic, Offer, Request, Shape, Spot, Timestamp, Verdict, Vm,
+};
 
 use super::scene::{here, id, no_offer};
 
@@ -16,11 +18,22 @@ pub(super) struct Job {
     priority: i64,
     cpu: u32,
     places: &'static [&'static str],
+    /// Virtual machines instead: zone, family and whether on spot.
+    vms: &'static [(&'static str, &'static str, bool)],
     pub(super) verdict: Option<Verdict>,
 }
 
 pub(super) fn job(number: u128) -> Job {
-    Job { number, queue: "jit", scheduled: 0, priority: 0, cpu: 1, places: &[""], verdict: None }
+    Job {
+        number,
+        queue: "jit",
+        scheduled: 0,
+        priority: 0,
+        cpu: 1,
+        places: &[""],
+        vms: &[],
+        verdict: None,
+    }
 }
 
 impl Job {
@@ -43,6 +56,10 @@ impl Job {
     /// Where it can be made, all on one backend.
     pub(super) fn places(self, places: &'static [&'static str]) -> Self {
         Self { places, ..self }
+    }
+
+    pub(super) fn vms(self, vms: &'static [(&'static str, &'static str, bool)]) -> Self {
+        Self { vms, ..self }
     }
 
     pub(super) fn invalid(self) -> Self {
@@ -105,10 +122,29 @@ impl Job {
                 zone: None,
                 region: None,
             },
-            offers: self.places.iter().map(offer).collect(),
+            offers: match self.vms {
+                [] => self.places.iter().map(offer).collect(),
+                vms => vms.iter().map(|vm| virtual_machine(offer(&vm.0), vm)).collect(),
+            },
             policies: Vec::new(),
             tags: Vec::new(),
             assumed: None,
         })
     }
+}
+
+fn virtual_machine(offer: Offer, (zone, family, spot): &(&str, &str, bool)) -> Offer {
+    let vm = Vm {
+        family: (*family).into(),
+        region: zone.rsplit_once('-').map_or("", |(region, _)| region).into(),
+        quota: if *family == "e2" { "CPUS".into() } else { "N2_CPUS".into() },
+        disk_type: "pd-balanced".into(),
+        disk: Bytes::gib(20),
+        attached_ssds: 0,
+        arch: Arch::Amd64,
+        nic: Nic::Virtio,
+        priced: true,
+    };
+    let machine_type = format!("{family}-standard-2").into();
+    Offer { machine_type, spot: *spot, vm: Some(Arc::new(vm)), ..offer }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{
-    Answer, BackendKind, BackendName, BackendPolicy, BackendSeen, Bytes, Candidate, Cpu,
+    Action, Answer, BackendKind, BackendName, BackendPolicy, BackendSeen, Bytes, Candidate, Cpu,
     CreateOutcome, Doom, EndSeen, Event, Failure, FailureClass, Invalid, JobId, JobState, Ledger,
-    Limits, MachineName, MachineSeen, Margins, Observation, Phase, Policy, QueuePolicy, QueueSeen,
-    Shapes, Spot, Timestamp, TokenSeen, UnknownTags, Verdict, decide, worst_cost,
+    Limits, MachineName, MachineSeen, Margins, Observation, Offer, Phase, Policy, QueuePolicy,
+    QueueSeen, Shapes, Spot, Timestamp, TokenSeen, UnknownTags, Verdict, decide, worst_cost,
 };
 use uuid::Uuid;
 
@@ -196,13 +196,21 @@ impl Scene {
     }
 
     fn not_made(&self, number: u128, attempt: u32, class: FailureClass, words: &str) -> Self {
-        let failure = Failure { class, words: words.into(), retry_after: None };
+        let failure = Failure { class, words: words.into(), retry_after: None, shortage: None };
+        self.failed(number, attempt, failure)
+    }
+
+    pub(super) fn failed(&self, number: u128, attempt: u32, failure: Failure) -> Self {
         let outcome = CreateOutcome::Failed(failure);
         self.record(Event::CreateEnded { job: id(number), attempt, outcome, at: self.now })
     }
 
     pub(super) fn asked(&self, number: u128, attempt: u32) -> Self {
-        let offer = job(number).request().offers[0].clone();
+        self.asked_for(number, attempt, job(number).request().offers[0].clone())
+    }
+
+    /// This offer was taken up.
+    pub(super) fn asked_for(&self, number: u128, attempt: u32, offer: Offer) -> Self {
         let name = MachineName::of("jitney", id(number), attempt);
         let (dispatch, at) = ("d".into(), self.now);
         self.record(Event::CreateIntended { job: id(number), attempt, name, offer, dispatch, at })
@@ -355,6 +363,28 @@ impl Scene {
     }
 
     /// The plan as one line: facts and calls; waits; alarms.
+    /// Of the machine that is asked for now, its type, its place and whether it is on spot; else why
+    /// the job waits.
+    pub(super) fn choice(&self, number: u128) -> String {
+        let plan = decide(&self.ledger, &self.seen, &self.policy, self.now);
+        let choice = plan.steps.iter().find_map(|step| {
+            let Action::Create(create) = &step.action else { return None };
+            let Offer { machine_type, place, spot, .. } = &create.offer;
+            let words = format!("{machine_type} {place}{}", if *spot { " spot" } else { "" });
+            (create.job == id(number)).then_some(words)
+        });
+        let hold = plan.holds.get(&id(number)).map(|hold| hold.reason.key().to_owned());
+        choice.or(hold).unwrap_or_default()
+    }
+
+    /// The ledger as it is written and read again.
+    pub(super) fn reread(&self, change: impl FnOnce(&mut serde_json::Value)) -> Self {
+        let mut json = serde_json::to_value(&self.ledger).expect("it has a form");
+        change(&mut json);
+        let ledger = serde_json::from_value(json).expect("it is read again");
+        self.change(|scene| scene.ledger = ledger)
+    }
+
     pub(super) fn plan(&self) -> String {
         render(&decide(&self.ledger, &self.seen, &self.policy, self.now))
     }

@@ -423,8 +423,12 @@ impl Sim<'_> {
 
     /// What keeps a place from making a machine, now and then.
     pub(crate) fn refusal(&mut self, place: &str) -> Option<Failure> {
-        let failure =
-            |class, words: &str| Failure { class, words: words.into(), retry_after: None };
+        let failure = |class, words: &str| Failure {
+            class,
+            words: words.into(),
+            retry_after: None,
+            shortage: None,
+        };
         if place != "zone-b" && self.strikes(Kind::Capacity, 500) {
             return Some(failure(FailureClass::Capacity, "no such machines are left here"));
         }

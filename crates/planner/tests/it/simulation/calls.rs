@@ -402,7 +402,7 @@ impl Sim<'_> {
 
 fn made(brings: Brings, effect: Option<&Effect>) -> CreateOutcome {
     let failed = |class, words: &str, retry_after| {
-        CreateOutcome::Failed(Failure { class, words: words.into(), retry_after })
+        CreateOutcome::Failed(Failure { class, words: words.into(), retry_after, shortage: None })
     };
     match (brings, effect) {
         (Brings::Word, Some(Effect::NotMade(failure))) => CreateOutcome::Failed(failure.clone()),

@@ -103,6 +103,7 @@ fn a_reason_that_is_no_longer_true_breaks_g6() {
                     class: planner::FailureClass::Rate,
                     words: "slow down".into(),
                     retry_after: None,
+                    shortage: None,
                 };
                 hold.reason = Reason::CoolingDown { backend: backend.clone(), failure, until };
             }

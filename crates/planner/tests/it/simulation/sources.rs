@@ -225,7 +225,7 @@ impl Sim<'_> {
         let seen = shell.seen.backends.entry(backend.clone()).or_default();
         let failing = |words: &str| {
             let class = FailureClass::Ambiguous;
-            Some(Failure { class, words: words.into(), retry_after: None })
+            Some(Failure { class, words: words.into(), retry_after: None, shortage: None })
         };
         let Some(Shown { listing, complete }) = shown else {
             seen.failing = failing("the listing did not come to its end");

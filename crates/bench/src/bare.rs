@@ -53,8 +53,8 @@ pub(crate) fn start(cores: Cores, world: &World, count: usize) -> Done<Process> 
 }
 
 /// It is ready for jobs once its stack is known.
-pub(crate) async fn until_registered(world: &World) {
-    world.sandbox.until(|engine| engine.stacks().next().map(|_| ())).await;
+pub(crate) async fn until_registered(world: &World) -> Done<()> {
+    world.saw("the bare loop registers", |engine| engine.stacks().next().map(|_| ())).await
 }
 
 pub(crate) async fn run(bare: Bare) -> Done<()> {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::Done;
@@ -201,12 +201,22 @@ impl World {
     }
 
     /// Waits until all of them have ended.
-    pub(crate) async fn ended(&self, jobs: &[Uuid]) {
+    pub(crate) async fn ended(&self, jobs: &[Uuid]) -> Done<()> {
         let over = |engine: &Engine| {
             let over = |id: &Uuid| engine.job(*id).is_some_and(|job| job.state.is_terminal());
             jobs.iter().all(over).then_some(())
         };
-        self.sandbox.until(over).await;
+        self.saw("the jobs end", over).await
+    }
+
+    /// Waits until the sandbox has seen it.
+    pub(crate) async fn saw<T>(
+        &self,
+        what: &str,
+        look: impl FnMut(&Engine) -> Option<T>,
+    ) -> Done<T> {
+        let seen = timeout(PATIENCE, self.sandbox.until(look)).await;
+        seen.map_err(|_| format!("{what}: not within {PATIENCE:?}").into())
     }
 }
 

@@ -72,7 +72,7 @@ async fn by_jitney(cores: Cores, count: usize) -> Done<Burst> {
 async fn by_bare_loop(cores: Cores, count: usize) -> Done<Burst> {
     let world = World::set(scene()).await?;
     let loops = bare::start(cores, &world, count)?;
-    bare::until_registered(&world).await;
+    bare::until_registered(&world).await?;
     let around = spent(&world)?;
     let program = loops.processor()?;
     let (_, at) = world.jobs(count, |_| 0.0)?;

@@ -47,7 +47,7 @@ async fn run(cores: Cores) -> Done<Killed> {
         let is = |id: &Uuid| engine.job(*id).is_some_and(|job| job.state == State::Reserved);
         jobs.iter().all(is).then_some(())
     };
-    stage.world.sandbox.until(reserved).await;
+    stage.world.saw("all jobs are reserved", reserved).await?;
     let killed = stage.world.sandbox.now();
     stage.program.kill()?;
     let made_before = stage.world.counters().await?.made;

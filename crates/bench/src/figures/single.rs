@@ -35,7 +35,7 @@ async fn run(cores: Cores, webhook: bool) -> Done<Vec<f64>> {
     let mut visible = Vec::new();
     for turn in 0..JOBS {
         let (jobs, at) = stage.world.jobs(1, |_| 0.0)?;
-        stage.world.ended(&jobs).await;
+        stage.world.ended(&jobs).await?;
         visible.extend(jobs.into_iter().map(|job| (job, at)));
         let spread = u64::try_from(turn)? * STRIDE % PACE_MS;
         sleep(Duration::from_millis(APART_MS + spread)).await;

@@ -59,7 +59,7 @@ async fn by_jitney(cores: Cores) -> Done<Stream> {
 async fn by_bare_loop(cores: Cores) -> Done<Stream> {
     let world = World::set(Scene::default()).await?;
     let bare = bare::start(cores, &world, TOGETHER * ARRIVALS)?;
-    bare::until_registered(&world).await;
+    bare::until_registered(&world).await?;
     let (before, began) = (bare.processor()?, Instant::now());
     let arrived = arrive(&world).await?;
     let share = (bare.processor()? - before) / began.elapsed().as_secs_f64() * 100.0;

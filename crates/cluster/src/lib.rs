@@ -13,4 +13,4 @@ mod plane;
 
 pub use error::{Error, Result};
 pub use node::{Images, Node, NodeOptions, Outcome, Played, PullFailure};
-pub use plane::{Call, ControlPlane, connect};
+pub use plane::{Call, ControlPlane, Controllers, Tail, connect};

@@ -4,6 +4,7 @@
 pub(crate) mod access;
 mod audit;
 pub(crate) mod certificates;
+mod controllers;
 mod empty;
 mod program;
 
@@ -23,7 +24,8 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 pub use access::connect;
-pub use audit::Call;
+pub use audit::{Call, Tail};
+pub use controllers::Controllers;
 use program::Program;
 
 use crate::error::io;
@@ -39,9 +41,6 @@ const STOP: Duration = Duration::from_secs(10);
 /// Where the memory of containers is counted, if that is mounted (version 1): in groups below one
 /// with the name of the plane's folder.
 pub(crate) const MEMORY: &str = "/sys/fs/cgroup/memory";
-/// A node that has not been heard of for so long is unreachable. Kubernetes' own default is 50 s.
-const NODE_GRACE: &str = "--node-monitor-grace-period=10s";
-
 /// A real control plane, reached over loopback only. It ends with its drop, with this process,
 /// and when this process is killed; nothing of it is left then.
 #[derive(Debug)]
@@ -74,7 +73,7 @@ impl ControlPlane {
         static SHARED: OnceCell<Option<ControlPlane>> = OnceCell::const_new();
         let start = || async {
             let parts = Parts::for_tests()?;
-            let started = Self::start_with(parts).await;
+            let started = Self::start_from(parts, Controllers::Quick).await;
             Some(started.unwrap_or_else(|error| panic!("no control plane: {error}")))
         };
         SHARED.get_or_init(start).await.as_ref()
@@ -86,10 +85,28 @@ impl ControlPlane {
     ///
     /// Where parts are absent, or one ends or is not ready in time.
     pub async fn start() -> Result<Self> {
-        Self::start_with(Parts::find()?).await
+        Self::start_with(Controllers::Quick).await
     }
 
-    async fn start_with(parts: Parts) -> Result<Self> {
+    /// As `start`, with controllers of another pace.
+    ///
+    /// # Errors
+    ///
+    /// As those of `start`.
+    pub async fn start_with(controllers: Controllers) -> Result<Self> {
+        Self::start_from(Parts::find()?, controllers).await
+    }
+
+    /// Whether one can be started here, without doing it.
+    ///
+    /// # Errors
+    ///
+    /// Where parts are absent, with their names.
+    pub fn find() -> Result<()> {
+        Parts::find().map(drop)
+    }
+
+    async fn start_from(parts: Parts, controllers: Controllers) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("jitney-cluster-")
             .tempdir()
@@ -113,7 +130,7 @@ impl ControlPlane {
         });
         // From here on its drop cleans up.
         let plane = Self { inner, runtime: Some(runtime), remover };
-        plane.run(|inner| async move { inner.start().await }).await?;
+        plane.run(move |inner| async move { inner.start(controllers).await }).await?;
         Ok(plane)
     }
 
@@ -170,7 +187,13 @@ impl ControlPlane {
     ///
     /// Where the log cannot be read.
     pub fn audit(&self) -> Result<Vec<Call>> {
-        audit::read(&self.inner.folder.join("audit.log"))
+        self.audit_from_start().more()
+    }
+
+    /// The same, to be read on and on; a long log need not be read twice.
+    #[must_use]
+    pub fn audit_from_start(&self) -> Tail {
+        Tail::new(self.inner.folder.join("audit.log"))
     }
 }
 
@@ -197,7 +220,7 @@ impl Drop for ControlPlane {
 }
 
 impl Inner {
-    async fn start(&self) -> Result<()> {
+    async fn start(&self, controllers: Controllers) -> Result<()> {
         certificates::write(&self.folder)?;
         self.write_access()?;
         self.write("audit-policy.yaml", audit::POLICY)?;
@@ -215,7 +238,6 @@ impl Inner {
         ];
         self.start_other("etcd", &self.parts.etcd, &etcd)?;
         self.start_api_server().await?;
-        let clients = ["--kube-api-qps=2000".to_owned(), "--kube-api-burst=4000".to_owned()];
         let kubeconfig = |user: &str| {
             let file = self.folder.join(format!("{user}.kubeconfig"));
             [
@@ -224,24 +246,16 @@ impl Inner {
                 "--secure-port=0".to_owned(),
             ]
         };
-        let controllers = [
+        let pace = controllers.flags().iter().map(|&flag| flag.to_owned());
+        let keys = [
             format!("--root-ca-file={}", self.file("ca.crt")),
             format!("--service-account-private-key-file={}", self.file("accounts.key")),
-            "--concurrent-job-syncs=50".to_owned(),
-            "--concurrent-gc-syncs=50".to_owned(),
-            "--concurrent-ttl-after-finished-syncs=20".to_owned(),
-            "--concurrent-resource-quota-syncs=10".to_owned(),
-            "--node-monitor-period=1s".to_owned(),
-            NODE_GRACE.to_owned(),
-            // Kubernetes is slow to give up nodes, and slower where many are gone, as they are
-            // here when one test after the other has ended.
-            "--node-eviction-rate=100".to_owned(),
-            "--secondary-node-eviction-rate=100".to_owned(),
-            "--large-cluster-size-threshold=0".to_owned(),
         ];
-        let controllers = [&kubeconfig("controllers")[..], &clients, &controllers].concat();
+        let controllers: Vec<String> =
+            kubeconfig("controllers").into_iter().chain(keys).chain(pace).collect();
         self.start_other("controllers", &self.parts.controllers, &controllers)?;
-        let scheduler = [&kubeconfig("scheduler")[..], &clients].concat();
+        let quick = ["--kube-api-qps=2000".to_owned(), "--kube-api-burst=4000".to_owned()];
+        let scheduler = [&kubeconfig("scheduler")[..], &quick].concat();
         self.start_other("scheduler", &self.parts.scheduler, &scheduler)?;
         self.default_account("default").await
     }
@@ -272,6 +286,8 @@ impl Inner {
             "--allow-privileged=true".to_owned(),
             format!("--audit-policy-file={}", self.file("audit-policy.yaml")),
             format!("--audit-log-path={}", self.file("audit.log")),
+            // In MB; what is read on and on must not be moved aside.
+            "--audit-log-maxsize=4000".to_owned(),
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
         ];
         let path = &self.parts.api_server;

@@ -32,7 +32,7 @@ use crate::plane::access::create;
 use crate::plane::{Inner, lock};
 use crate::{Error, Result};
 
-/// How often it says that it is there; a kubelet does so every 10 s. See `plane::NODE_GRACE`.
+/// How often it says that it is there; a kubelet does so every 10 s. See `plane::controllers`.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const LEASES: &str = "kube-node-lease";
 

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cluster::{ControlPlane, NodeOptions, connect};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -33,7 +34,8 @@ async fn a_service_account_may_do_what_its_rules_say() {
     let refused = maps.create(&PostParams::default(), &map).await.expect_err("it may not create");
     assert!(matches!(refused, kube::Error::Api(status) if status.code == 403));
 
-    let calls = ground.plane.audit().expect("a log");
+    let mut log = ground.plane.audit_from_start();
+    let calls = log.more().expect("a log");
     let user = format!("system:serviceaccount:{}:lister", ground.namespace);
     let calls = calls.iter().filter(|call| call.user == user);
     let calls: Vec<_> =
@@ -42,6 +44,32 @@ async fn a_service_account_may_do_what_its_rules_say() {
     let expected =
         [("list", "configmaps", namespace, 200), ("create", "configmaps", namespace, 403)];
     assert_eq!(calls, expected);
+
+    // What was read is not read again.
+    maps.list(&ListParams::default()).await.expect("it may list");
+    let calls = log.more().expect("a log");
+    let calls: Vec<_> = calls.iter().filter(|call| call.user == user).collect();
+    let [call] = &calls[..] else { panic!("one call was made: {calls:?}") };
+    assert!(call.verb == "list" && call.answered_at >= call.at, "{call:?}");
+}
+
+#[tokio::test]
+async fn the_log_tells_when_the_controllers_make_pods() {
+    let Some(ground) = Ground::new("made").await else { return };
+    let job = json!({
+        "metadata": { "name": "one" },
+        "spec": { "template": { "spec": { "restartPolicy": "Never", "containers": [container("true")] } } },
+    });
+    let job: Job = serde_json::from_value(job).expect("a Job");
+    let jobs: Api<Job> = Api::namespaced(ground.client.clone(), &ground.namespace);
+    jobs.create(&PostParams::default(), &job).await.expect("it is created");
+    let done = await_condition(jobs, "one", conditions::is_job_completed());
+    timeout(LONG, done).await.expect("in time").expect("a watch");
+    let calls = ground.plane.audit().expect("a log");
+    let pods = calls.iter().filter(|call| call.namespace == ground.namespace);
+    let pods: Vec<_> = pods.filter(|call| call.user == "controllers").collect();
+    let [call] = &pods[..] else { panic!("it has one pod: {pods:?}") };
+    assert_eq!((&*call.verb, &*call.resource, call.code), ("create", "pods", 201));
 }
 
 async fn list(client: &Client) -> Result<(), String> {

@@ -23,12 +23,13 @@ mod sweep;
 mod template;
 mod tokens;
 mod watch;
+pub mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 pub use access::{Access, AccessError, Cluster};
@@ -52,6 +53,9 @@ use watch::{Marked, Said, follow};
 /// How often to look although the watches tell of every change: some things are true only after
 /// some time.
 const LOOK: Duration = Duration::from_secs(5);
+/// How many Jobs are being made, and how many deleted, at a time. The API server has no more to do
+/// at once than this, and each call that is under way has a connection of its own.
+const AT_ONCE: usize = 32;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -73,6 +77,8 @@ pub struct Kubernetes {
     origin: Origin,
     creates: Pace,
     deletes: Pace,
+    creating: Semaphore,
+    deleting: Semaphore,
     /// Begun with the first question. They end with us.
     watches: Mutex<JoinSet<()>>,
 }
@@ -89,6 +95,8 @@ impl Kubernetes {
             origin: Origin::new(options.settings.template.clone()),
             creates: Pace::new(options.between_writes),
             deletes: Pace::new(options.between_writes),
+            creating: Semaphore::new(AT_ONCE),
+            deleting: Semaphore::new(AT_ONCE),
             watches: Mutex::default(),
             api,
             options,

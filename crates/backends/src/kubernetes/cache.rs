@@ -45,8 +45,8 @@ pub(super) struct Cache {
 struct Inner {
     /// By name, which is the machine's.
     jobs: BTreeMap<String, Job>,
-    /// By machine, by name.
-    pods: BTreeMap<String, BTreeMap<String, Pod>>,
+    /// By machine, which has seldom more than one.
+    pods: BTreeMap<String, Vec<Pod>>,
     /// Machines that have had a pod, for as long as they are there.
     had_pods: BTreeSet<String>,
     /// By the uid of what they are about.
@@ -170,7 +170,7 @@ impl Cache {
         self.change(|inner| {
             let machine = machine_of(pod);
             if let Some(pods) = inner.pods.get_mut(&machine) {
-                pods.remove(&pod.metadata.name);
+                pods.retain(|known| known.metadata.name != pod.metadata.name);
                 if pods.is_empty() {
                     inner.pods.remove(&machine);
                 }
@@ -215,8 +215,7 @@ impl Cache {
     /// The Job of this name and its pods, as last seen.
     pub(super) fn machine(&self, name: &str) -> (Option<Job>, Vec<Pod>) {
         let inner = self.lock();
-        let pods = inner.pods.get(name).map(|pods| pods.values().cloned().collect());
-        (inner.jobs.get(name).cloned(), pods.unwrap_or_default())
+        (inner.jobs.get(name).cloned(), inner.pods.get(name).cloned().unwrap_or_default())
     }
 
     /// `None` while there has not been a listing of everything.
@@ -252,14 +251,22 @@ impl Inner {
             return None;
         }
         let jobs = self.jobs.values().map(|job| &job.metadata);
-        let pods = self.pods.values().flat_map(BTreeMap::values).map(|pod| &pod.metadata);
+        let pods = self.pods.values().flatten().map(|pod| &pod.metadata);
         Some(jobs.chain(pods).filter_map(|meta| meta.secret.clone()).collect())
     }
 
     fn put_pod(&mut self, pod: Pod) {
         let machine = machine_of(&pod);
         self.had_pods.insert(machine.clone());
-        self.pods.entry(machine).or_default().insert(pod.metadata.name.clone(), pod);
+        let pods = self.pods.entry(machine).or_default();
+        match pods.iter_mut().find(|known| known.metadata.name == pod.metadata.name) {
+            Some(known) => *known = pod,
+            None => {
+                // Thousands have one, and room for four would be four times as much.
+                pods.reserve_exact(1);
+                pods.push(pod);
+            }
+        }
     }
 
     fn forget(&mut self, machine: &str) {
@@ -275,7 +282,7 @@ impl Inner {
         let uids: BTreeSet<&str> = jobs
             .values()
             .map(|job| job.metadata.uid.as_str())
-            .chain(pods.values().flat_map(BTreeMap::values).map(|pod| pod.metadata.uid.as_str()))
+            .chain(pods.values().flatten().map(|pod| pod.metadata.uid.as_str()))
             .collect();
         self.not_created.retain(|uid, _| uids.contains(uid.as_str()));
         self.not_mounted.retain(|uid, _| uids.contains(uid.as_str()));
@@ -286,9 +293,9 @@ impl Inner {
         let without_job = self.pods.keys().filter(|name| !self.jobs.contains_key(*name));
         for name in self.jobs.keys().chain(without_job) {
             let job = self.jobs.get(name);
-            let mut pods: Vec<&Pod> =
-                self.pods.get(name).map(|pods| pods.values().collect()).unwrap_or_default();
-            pods.sort_by_key(|pod| pod.metadata.created_at);
+            let mut pods: Vec<&Pod> = self.pods.get(name).into_iter().flatten().collect();
+            let age = |pod: &&Pod| pod.metadata.created_at;
+            pods.sort_by(|a, b| age(a).cmp(&age(b)).then(a.metadata.name.cmp(&b.metadata.name)));
             let uid = |event: &BTreeMap<String, Event>, uid: &str| event.get(uid).cloned();
             let not_created = job.and_then(|job| uid(&self.not_created, &job.metadata.uid));
             let not_mounted = pods.last().and_then(|pod| uid(&self.not_mounted, &pod.metadata.uid));

@@ -11,11 +11,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::wire::{self, Message};
 use crate::contract::{Class, Error};
 
 /// How long a call may take, from connect to the last byte; an API server that accepts and does
 /// not answer must not hold anybody up for longer.
 const CALL: Duration = Duration::from_secs(20);
+/// How long a watch may take to begin.
+const OPEN: Duration = Duration::from_secs(10);
 /// What fairness asks for where it names no time.
 const USUAL_PAUSE: Duration = Duration::from_secs(1);
 /// The longest wait that the server may ask for.
@@ -92,6 +95,8 @@ pub(super) struct Ask<'a> {
     /// From the API server's root on, with its query.
     pub(super) path: String,
     pub(super) body: Option<(&'a Value, &'static str)>,
+    /// In which form the answer is wanted.
+    pub(super) accept: &'static str,
 }
 
 pub(super) const JSON: &str = "application/json";
@@ -105,10 +110,6 @@ pub(super) const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json
 impl Api {
     pub(super) fn new(client: Client, namespace: String) -> Self {
         Self { client, namespace }
-    }
-
-    pub(super) fn client(&self) -> &Client {
-        &self.client
     }
 
     /// The path of all objects of a kind, or of one.
@@ -126,12 +127,13 @@ impl Api {
         // What the server does not know is a mistake in a template, and is said to be one.
         let path = format!("{}?fieldManager=jitney&fieldValidation=Strict", self.path(kind, None));
         let body = Some((object, JSON));
-        self.send(Ask { verb: "create", method: Method::POST, path, body }).await
+        let accept = wire::ACCEPTED;
+        self.send(Ask { verb: "create", method: Method::POST, path, body, accept }).await
     }
 
     pub(super) async fn get(&self, kind: Kind, name: &str) -> Result<Vec<u8>, Refused> {
         let path = self.path(kind, Some(name));
-        self.send(Ask { verb: "get", method: Method::GET, path, body: None }).await
+        self.send(Ask { verb: "get", method: Method::GET, path, body: None, accept: JSON }).await
     }
 
     pub(super) async fn patch(
@@ -143,7 +145,8 @@ impl Api {
     ) -> Result<Vec<u8>, Refused> {
         let path = format!("{}?fieldManager=jitney", self.path(kind, Some(name)));
         let body = Some((patch, how));
-        self.send(Ask { verb: "patch", method: Method::PATCH, path, body }).await
+        let accept = wire::ACCEPTED;
+        self.send(Ask { verb: "patch", method: Method::PATCH, path, body, accept }).await
     }
 
     pub(super) async fn delete(
@@ -154,48 +157,73 @@ impl Api {
     ) -> Result<Vec<u8>, Refused> {
         let path = self.path(kind, Some(name));
         let body = Some((options, JSON));
-        self.send(Ask { verb: "delete", method: Method::DELETE, path, body }).await
+        let accept = wire::ACCEPTED;
+        self.send(Ask { verb: "delete", method: Method::DELETE, path, body, accept }).await
     }
 
     /// The body of a success, or the class of anything else.
     pub(super) async fn send(&self, ask: Ask<'_>) -> Result<Vec<u8>, Refused> {
-        self.send_for(ask, JSON).await
-    }
-
-    /// The same for an answer in this form.
-    pub(super) async fn send_for(&self, ask: Ask<'_>, form: &str) -> Result<Vec<u8>, Refused> {
         let verb = ask.verb;
-        let request = request(ask, form).map_err(|words| no_answer(verb, words))?;
+        let request = request(ask).map_err(|words| no_answer(verb, words))?;
         let whole = async {
             let response = self.client.send(request).await?;
             let (parts, body) = response.into_parts();
             Ok::<_, kube::Error>((parts.status, parts.headers, body.collect_bytes().await?))
         };
-        let answer = match timeout(CALL, whole).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(no_answer(verb, chain(&error))),
-            Err(_) => {
-                let words = format!("no answer within {} s", CALL.as_secs());
-                return Err(no_answer(verb, words));
-            }
-        };
-        let (status, headers, body) = answer;
+        let (status, headers, body) = in_time(verb, CALL, whole).await?;
         if status.is_success() {
             return Ok(body.to_vec());
         }
         Err(refused(verb, status, &headers, &body))
     }
+
+    /// Begins a watch, whose frames come with the body.
+    pub(super) async fn watch(&self, path: String) -> Result<Body, Refused> {
+        let (verb, accept) = ("watch", wire::ONLY);
+        let ask = Ask { verb, method: Method::GET, path, body: None, accept };
+        let request = request(ask).map_err(|words| no_answer(verb, words))?;
+        let opened = in_time(verb, OPEN, self.client.send(request)).await?;
+        let (parts, body) = opened.into_parts();
+        if parts.status.is_success() {
+            return Ok(body);
+        }
+        let body = in_time(verb, OPEN, body.collect_bytes()).await?;
+        Err(refused(verb, parts.status, &parts.headers, &body))
+    }
+}
+
+async fn in_time<T>(
+    verb: &str,
+    limit: Duration,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Refused> {
+    match timeout(limit, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(no_answer(verb, chain(&error))),
+        Err(_) => Err(no_answer(verb, format!("no answer within {} s", limit.as_secs()))),
+    }
+}
+
+/// An object of ours, in whichever encoding it has come.
+pub(super) fn object<T: DeserializeOwned + Message>(body: &[u8]) -> Result<T, Error> {
+    if wire::is_object(body) {
+        return wire::object(body).map_err(unreadable);
+    }
+    decode(body)
+}
+
+pub(super) fn unreadable(error: impl std::fmt::Display) -> Error {
+    let words = format!("the API server's answer cannot be read: {error}");
+    Error::new(Class::Ambiguous, words)
 }
 
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|error| {
-        let words = format!("the API server's answer cannot be read: {error}");
-        Error::new(Class::Ambiguous, words)
-    })
+    serde_json::from_slice(body).map_err(unreadable)
 }
 
-fn request(ask: Ask<'_>, form: &str) -> Result<Request<Body>, String> {
-    let mut builder = Request::builder().method(ask.method).uri(&ask.path).header(ACCEPT, form);
+fn request(ask: Ask<'_>) -> Result<Request<Body>, String> {
+    let mut builder =
+        Request::builder().method(ask.method).uri(&ask.path).header(ACCEPT, ask.accept);
     let body = match ask.body {
         Some((value, kind)) => {
             builder = builder.header(CONTENT_TYPE, kind);
@@ -215,7 +243,11 @@ fn no_answer(verb: &str, why: String) -> Refused {
 }
 
 pub(super) fn refused(verb: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refused {
-    let said = serde_json::from_slice::<Status>(body).unwrap_or_else(|_| {
+    let said = match wire::status(body) {
+        Ok(status) => Some(status),
+        Err(_) => serde_json::from_slice::<Status>(body).ok(),
+    };
+    let said = said.unwrap_or_else(|| {
         // A proxy's page, or fairness, which answers in plain text.
         let text: String = String::from_utf8_lossy(body).chars().take(QUOTED).collect();
         Status::failure(text.trim(), "")

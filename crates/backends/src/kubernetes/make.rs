@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::call::{Kind, decode};
+use super::call::{Kind, decode, object};
 use super::seen::{Job, Pod};
 use super::tokens::Kept;
 use super::{Kubernetes, job};
@@ -17,11 +17,14 @@ pub(super) async fn machine(backend: &Kubernetes, order: &Order) -> Result<(), E
         return Err(Error::new(Class::Rejected, words));
     }
     let template = backend.origin.template(&backend.api).await?;
-    let seat = backend.tokens.seat(&order.labels.dispatch_id, &order.token);
-    let object = job::job(order, settings, &template, &seat.secret)?;
+    let connection = backend.creating.acquire().await.expect("nobody closes it");
     backend.creates.turn().await;
-    let made = match backend.api.create(Kind::Jobs, &object).await {
-        Ok(body) => decode::<Job>(&body)?,
+    let seat = backend.tokens.seat(&order.labels.dispatch_id, &order.token);
+    let wanted = job::job(order, settings, &template, &seat.secret)?;
+    let made = backend.api.create(Kind::Jobs, &wanted).await;
+    drop(connection);
+    let made = match made {
+        Ok(body) => object::<Job>(&body)?,
         Err(refused) if refused.is_already_there() => {
             drop(seat);
             return again(backend, order).await;

@@ -81,7 +81,7 @@ struct Version {
 
 async fn version(backend: &Kubernetes) -> Result<(String, u32), Error> {
     let path = "/version".to_owned();
-    let ask = Ask { verb: "get", method: Method::GET, path, body: None };
+    let ask = Ask { verb: "get", method: Method::GET, path, body: None, accept: JSON };
     let body = backend.api.send(ask).await.map_err(|refused| refused.error)?;
     let Version { major, minor } = decode(&body)?;
     // GKE says `30+`.
@@ -122,7 +122,8 @@ async fn may(backend: &Kubernetes, right: &Right, verb: &str) -> Result<Option<S
         "spec": { "resourceAttributes": attributes },
     });
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned();
-    let ask = Ask { verb: "create", method: Method::POST, path, body: Some((&review, JSON)) };
+    let body = Some((&review, JSON));
+    let ask = Ask { verb: "create", method: Method::POST, path, body, accept: JSON };
     let body = backend.api.send(ask).await.map_err(|refused| refused.error)?;
     let answer: Value = decode(&body)?;
     let allowed = answer.pointer("/status/allowed").and_then(Value::as_bool) == Some(true);
@@ -141,7 +142,8 @@ async fn trial(backend: &Kubernetes) -> Result<(), Error> {
         backend.api.path(Kind::Jobs, None)
     );
     let body = Some((&object, JSON));
-    let sent = backend.api.send(Ask { verb: "create", method: Method::POST, path, body }).await;
+    let ask = Ask { verb: "create", method: Method::POST, path, body, accept: JSON };
+    let sent = backend.api.send(ask).await;
     sent.map(drop).map_err(|refused| refused.error)
 }
 
@@ -178,7 +180,7 @@ fn order(mark: &str) -> Order {
 
 async fn quotas(backend: &Kubernetes) -> Vec<String> {
     let path = backend.api.path(Kind::ResourceQuotas, None);
-    let ask = Ask { verb: "list", method: Method::GET, path, body: None };
+    let ask = Ask { verb: "list", method: Method::GET, path, body: None, accept: JSON };
     let body = match backend.api.send(ask).await {
         Ok(body) => body,
         Err(refused) => {

@@ -16,6 +16,7 @@ pub(super) async fn machine(backend: &Kubernetes, name: &str) -> Result<(), Erro
     if job.is_none() {
         job = ours(backend, name).await?;
     }
+    let _connection = backend.deleting.acquire().await.expect("nobody closes it");
     backend.deletes.turn().await;
     let Some(job) = job else { return remains(backend, &pods).await };
     if !backend.options.keep_failed.is_zero() && failed(&job, &pods) {

@@ -1,6 +1,8 @@
 //! What the API server shows of our objects, as little of it as we need: thousands are kept. What
 //! it means is read elsewhere.
 
+mod from_wire;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -41,9 +43,10 @@ pub struct Meta {
     pub is_owned: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawMeta {
+    #[serde(default)]
     name: String,
     #[serde(default)]
     uid: String,
@@ -59,6 +62,11 @@ struct RawMeta {
     finalizers: Vec<String>,
     #[serde(default)]
     owner_references: Vec<serde::de::IgnoredAny>,
+}
+
+/// Whether a label or an annotation of this name is ever looked at.
+fn is_read(name: &str) -> bool {
+    name.starts_with(stamp::OURS) || name == JOB_NAME || name == KUEUE_QUEUE
 }
 
 impl From<RawMeta> for Meta {
@@ -83,7 +91,7 @@ impl From<RawMeta> for Meta {
 }
 
 /// One entry of an object's `status.conditions`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     #[serde(rename = "type")]
@@ -224,7 +232,7 @@ impl Pod {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Container {
     pub name: String,
     #[serde(default)]
@@ -251,13 +259,13 @@ pub struct Waiting {
     pub message: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Running {
     pub started_at: Option<Timestamp>,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Terminated {
     pub exit_code: i32,
@@ -280,7 +288,7 @@ pub struct Event {
     pub message: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Involved {
     #[serde(default)]
     pub kind: String,

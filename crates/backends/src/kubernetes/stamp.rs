@@ -7,6 +7,8 @@ use uuid::Uuid;
 
 use crate::contract::{Labels, Order};
 
+/// What the names of all of them begin with.
+pub(super) const OURS: &str = "jitney.dev/";
 pub(super) const MARK: &str = "jitney.dev/mark";
 pub(super) const JOB: &str = "jitney.dev/job";
 pub(super) const ATTEMPT: &str = "jitney.dev/attempt";

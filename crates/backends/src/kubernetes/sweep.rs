@@ -98,8 +98,9 @@ async fn list(api: &Api, mark: &str) -> Result<Vec<Secret>, Error> {
             api.path(Kind::Secrets, None),
             escaped(stamp::MARK)
         );
-        let ask = Ask { verb: "list", method: Method::GET, path, body: None };
-        let body = api.send_for(ask, METADATA_LIST).await.map_err(|refused| refused.error)?;
+        let accept = METADATA_LIST;
+        let ask = Ask { verb: "list", method: Method::GET, path, body: None, accept };
+        let body = api.send(ask).await.map_err(|refused| refused.error)?;
         let page: Page = decode(&body)?;
         all.extend(page.items.into_iter().map(|item| item.metadata));
         match page.metadata.more.filter(|more| !more.is_empty()) {

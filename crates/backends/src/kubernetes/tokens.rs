@@ -21,11 +21,13 @@ use super::stamp;
 use crate::contract::{Class, Error};
 
 /// How long a Secret waits for the last of its Jobs; those that come later are added.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Kubernetes allows 1 MiB, and an object in the store not much more.
 const MOST_BYTES: usize = 700 << 10;
 /// What a machine takes beside its token: names, and an owner.
 const BESIDE_TOKEN: usize = 512;
+/// Of those that come later so many are added by one write.
+const MOST_LATE: usize = 128;
 /// How often somebody else may be at the same Secret.
 const TRIES: u32 = 4;
 
@@ -155,8 +157,10 @@ impl Round {
             batch.push(arrived);
         }
         self.write(batch).await;
-        while let Some(late) = arrivals.recv().await {
-            self.write(vec![late]).await;
+        // The API server is slow: what comes while it is at one write is in the next.
+        let mut late = Vec::new();
+        while arrivals.recv_many(&mut late, MOST_LATE).await > 0 {
+            self.write(std::mem::take(&mut late)).await;
         }
     }
 

@@ -1,19 +1,19 @@
 //! Following one kind of objects: a listing in pages, then a watch from there on, and a new listing
 //! where the watch's place in history is gone. It runs until it is dropped.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
-use http::{Method, Request};
-use kube::core::WatchEvent;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use http::Method;
+use http_body::Body as _;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cache::{Cache, Needed};
-use super::call::{Api, Ask, Kind, chain, decode};
+use super::call::{Api, Ask, Kind, chain, unreadable};
 use super::seen::{Event, Job, Pod};
+use super::wire::{self, Broken, Change, Frames, Message, Page};
 use crate::contract::{Class, Error};
 
 /// How many objects a page of a listing has.
@@ -22,7 +22,6 @@ const PAGE: u32 = 500;
 const HELD_S: u32 = 290;
 /// The server marks its place every minute; longer silence is a dead connection.
 const SILENCE: Duration = Duration::from_secs(100);
-const OPEN: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(3);
 /// A watch that ends sooner than this is not begun anew at once.
@@ -32,7 +31,7 @@ const EXPIRED: u16 = 410;
 
 /// Where what is seen of one kind goes.
 pub(super) trait Sink: Send + Sync + 'static {
-    type Object: DeserializeOwned + Clone + Send;
+    type Object: Message + Send;
     const KIND: Kind;
 
     /// What narrows the kind to ours: `labelSelector=…` or `fieldSelector=…`.
@@ -61,20 +60,6 @@ pub(super) async fn follow<S: Sink>(api: Api, sink: S) {
     }
 }
 
-#[derive(Deserialize)]
-struct Page<T> {
-    metadata: PageMeta,
-    items: Vec<T>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PageMeta {
-    resource_version: String,
-    #[serde(default, rename = "continue")]
-    more: Option<String>,
-}
-
 /// Everything, as the store itself has it: without a version the server reads past its cache.
 async fn list<S: Sink>(api: &Api, sink: &S) -> Result<(Vec<S::Object>, String), Error> {
     let mut all = Vec::new();
@@ -85,14 +70,15 @@ async fn list<S: Sink>(api: &Api, sink: &S) -> Result<(Vec<S::Object>, String), 
             path.push_str("&continue=");
             path.push_str(&escaped(more));
         }
-        let ask = Ask { verb: "list", method: Method::GET, path, body: None };
+        let accept = wire::ONLY;
+        let ask = Ask { verb: "list", method: Method::GET, path, body: None, accept };
         // Where the pages' place in history is gone meanwhile, the whole is begun anew.
         let body = api.send(ask).await.map_err(|refused| refused.error)?;
-        let page: Page<S::Object> = decode(&body)?;
+        let page = Page::<S::Object>::read(&body).map_err(unreadable)?;
         all.extend(page.items);
-        match page.metadata.more.filter(|more| !more.is_empty()) {
+        match page.more {
             Some(next) => more = Some(next),
-            None => return Ok((all, page.metadata.resource_version)),
+            None => return Ok((all, page.version)),
         }
     }
 }
@@ -124,67 +110,70 @@ async fn watch_once<S: Sink>(api: &Api, sink: &S, version: &mut String) -> Ended
         api.path(S::KIND, None),
         sink.selector()
     );
-    let request = match Request::builder().method(Method::GET).uri(path).body(Vec::new()) {
-        Ok(request) => request,
-        Err(error) => return Ended::Failed(unreachable_server(&error.to_string())),
-    };
-    let opened = timeout(OPEN, api.client().request_events::<S::Object>(request)).await;
-    let stream = match opened {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return failed(&error),
-        Err(_) => return Ended::Failed(unreachable_server("no answer to a watch")),
+    let mut body = match api.watch(path).await {
+        Ok(body) => body,
+        Err(refused) if refused.status.is_some_and(|status| status == EXPIRED) => {
+            return Ended::Expired;
+        }
+        Err(refused) => return Ended::Failed(refused.error),
     };
     sink.fine();
-    let mut stream = std::pin::pin!(stream);
+    let mut frames = Frames::default();
     loop {
-        match timeout(SILENCE, stream.try_next()).await {
-            Ok(Ok(Some(event))) => match take(sink, event, version) {
-                None => {}
-                Some(ended) => return ended,
-            },
-            Ok(Ok(None)) | Err(_) => return Ended::Closed,
-            Ok(Err(error)) => return failed(&error),
+        let piece = poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+        match timeout(SILENCE, piece).await {
+            Ok(Some(Ok(piece))) => piece.data_ref().into_iter().for_each(|data| frames.add(data)),
+            Ok(Some(Err(error))) => return Ended::Failed(unreachable_server(&chain(&error))),
+            Ok(None) | Err(_) => return Ended::Closed,
+        }
+        match take_all(sink, &mut frames, version) {
+            Ok(None) => {}
+            Ok(Some(ended)) => return ended,
+            Err(broken) => return Ended::Failed(unreadable(broken)),
         }
     }
 }
 
-fn take<S: Sink>(sink: &S, event: WatchEvent<S::Object>, version: &mut String) -> Option<Ended> {
+/// Takes what is whole, until a change ends the watch.
+fn take_all<S: Sink>(
+    sink: &S,
+    frames: &mut Frames,
+    version: &mut String,
+) -> Result<Option<Ended>, Broken> {
+    while let Some(frame) = frames.next()? {
+        if let Some(ended) = take(sink, Change::read(frame)?, version) {
+            return Ok(Some(ended));
+        }
+    }
+    Ok(None)
+}
+
+fn take<S: Sink>(sink: &S, change: Change<S::Object>, version: &mut String) -> Option<Ended> {
     let mut note = |object: &S::Object| {
         let seen = S::version(object);
         if seen > 0 {
             *version = seen.to_string();
         }
     };
-    match event {
-        WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+    match change {
+        Change::Seen(object) => {
             note(&object);
             sink.seen(object);
         }
-        WatchEvent::Deleted(object) => {
+        Change::Gone(object) => {
             note(&object);
             sink.gone(&object);
         }
-        WatchEvent::Bookmark(bookmark) => {
-            *version = bookmark.metadata.resource_version;
+        Change::Told(object) => {
+            note(&object);
             sink.told_up_to(version);
         }
-        WatchEvent::Error(status) if status.code == EXPIRED => return Some(Ended::Expired),
-        WatchEvent::Error(status) => {
-            return Some(Ended::Failed(Error::new(Class::Ambiguous, status.message.clone())));
+        Change::Failed(status) if status.code == EXPIRED => return Some(Ended::Expired),
+        Change::Failed(status) => {
+            return Some(Ended::Failed(Error::new(Class::Ambiguous, status.message)));
         }
     }
     None
-}
-
-fn failed(error: &kube::Error) -> Ended {
-    if let kube::Error::Api(status) = error {
-        if status.code == EXPIRED {
-            return Ended::Expired;
-        }
-        let class = if matches!(status.code, 401 | 403) { Class::Denied } else { Class::Ambiguous };
-        return Ended::Failed(Error::new(class, status.message.clone()));
-    }
-    Ended::Failed(unreachable_server(&chain(error)))
 }
 
 fn unreachable_server(why: &str) -> Error {

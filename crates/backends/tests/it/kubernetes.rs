@@ -2,6 +2,7 @@
 //! a real API server.
 
 mod disrupted;
+mod encoding;
 mod ground;
 mod nodes;
 mod orphans;

@@ -62,8 +62,13 @@ BENCH := cargo run --quiet --release --package bench --
 FIGURES ?=
 RECORD ?=
 
-bench: ## the figures, measured on this machine (twenty minutes); FIGURES="T1 T4" for some
-	@$(BENCH) $(FIGURES)
+bench: ## the figures, measured on this machine (forty minutes); FIGURES="T1 K1" for some
+	@plane=""
+	if [[ -z "$(FIGURES)" || "$(FIGURES)" = *K* ]]; then
+	  plane=$$(tools/real-parts control-plane) || plane=""
+	fi
+	export $${plane:-JITNEY_ETCD=}
+	$(BENCH) $(FIGURES)
 
 bench-long: ## memory over long runs (forty minutes)
 	@$(BENCH) --long

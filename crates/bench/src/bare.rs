@@ -10,8 +10,9 @@ use std::time::Duration;
 use backends::http::{Http, Options as HttpOptions};
 use backends::{Backend, Hardware, Labels, Order, Resources};
 use buildkite::wire::RegisterStack;
-use buildkite::{Client, IssuedToken, Options, Paging, StackClient, TokenSource};
+use buildkite::{Client, Options, Paging, StackClient, TokenSource};
 use clap::Args;
+use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -22,7 +23,7 @@ use crate::cores::Cores;
 use crate::process::Process;
 use crate::stage::{TOKEN, World};
 
-const KEY: &str = "bare";
+pub(crate) const KEY: &str = "bare";
 const QUEUE: &str = "default";
 const LEASE: Duration = Duration::from_secs(600);
 const DEADLINE: Duration = Duration::from_secs(3_600);
@@ -113,7 +114,7 @@ async fn take(stack: StackClient, maker: Maker, jobs: Vec<Uuid>) -> Result<(), S
         let maker = maker.clone();
         creates.spawn(async move {
             let _turn = maker.lane.acquire().await.map_err(|error| error.to_string())?;
-            let order = order(token, &maker.endpoint);
+            let order = order(token.job, token.token, &maker.endpoint);
             maker.http.create(&order).await.map_err(|error| error.to_string())
         });
     }
@@ -123,15 +124,15 @@ async fn take(stack: StackClient, maker: Maker, jobs: Vec<Uuid>) -> Result<(), S
     Ok(())
 }
 
-fn order(token: IssuedToken, endpoint: &str) -> Order {
-    let name = format!("{KEY}-{}", token.job);
+pub(crate) fn order(job: Uuid, token: SecretString, endpoint: &str) -> Order {
+    let name = format!("{KEY}-{job}");
     Order {
         name: name.clone(),
-        request_id: Uuid::new_v5(&token.job, b"create"),
+        request_id: Uuid::new_v5(&job, b"create"),
         labels: Labels {
             mark: KEY.to_owned(),
             instance: KEY.to_owned(),
-            job: token.job,
+            job,
             attempt: 1,
             queue: QUEUE.to_owned(),
             dispatch_id: KEY.to_owned(),
@@ -150,7 +151,7 @@ fn order(token: IssuedToken, endpoint: &str) -> Order {
         hardware: Hardware::default(),
         deadline: DEADLINE,
         endpoint: endpoint.to_owned(),
-        token: token.token,
+        token,
         agent_name: name,
         agent_tags: vec![format!("queue={QUEUE}")],
         image: None,

@@ -24,19 +24,15 @@ impl Cores {
         self.world != self.measured
     }
 
-    /// Every thread that this one starts from now on, and every process, stays on the world's core.
-    pub(crate) fn join_world(self) -> io::Result<()> {
-        pin(self.world)
+    /// Does something on the world's core: every thread and every process that it starts stays
+    /// there.
+    pub(crate) fn in_world<T: Send>(self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        on(self.world, work)
     }
 
-    /// Does something on the core of what is measured, in a thread that lives no longer.
+    /// Does something on the core of what is measured.
     pub(crate) fn on_measured<T: Send>(self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
-        let there = || {
-            pin(self.measured)?;
-            Ok(work())
-        };
-        std::thread::scope(|scope| scope.spawn(there).join())
-            .unwrap_or_else(|_| Err(io::Error::other("what runs on the measured core has failed")))
+        on(self.measured, work)
     }
 
     /// Starts a process on the core of what is measured: it inherits the cores of the thread that
@@ -44,6 +40,16 @@ impl Cores {
     pub(crate) fn start_measured(self, command: &mut Command) -> io::Result<Child> {
         self.on_measured(|| command.spawn())?
     }
+}
+
+/// In a thread that lives no longer.
+fn on<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let there = || {
+        pin(core)?;
+        Ok(work())
+    };
+    std::thread::scope(|scope| scope.spawn(there).join())
+        .unwrap_or_else(|_| Err(io::Error::other("what runs on a core of its own has failed")))
 }
 
 #[cfg(target_os = "linux")]

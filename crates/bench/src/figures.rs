@@ -8,6 +8,7 @@ mod ends;
 mod killed;
 mod long;
 mod memory;
+mod pods;
 mod round;
 mod single;
 mod sustained;
@@ -35,6 +36,11 @@ pub(crate) enum Figure {
     T9,
     T10,
     T12,
+    K1,
+    K2,
+    K3,
+    K4,
+    K5,
     Round,
     Idle,
     Steady,
@@ -56,7 +62,7 @@ impl From<Vec<Line>> for Measured {
 
 impl Figure {
     /// Those that take minutes and not hours.
-    pub(crate) const SHORT: [Self; 9] = [
+    pub(crate) const SHORT: [Self; 14] = [
         Self::T1,
         Self::T2,
         Self::T3,
@@ -65,6 +71,11 @@ impl Figure {
         Self::T9,
         Self::T10,
         Self::T12,
+        Self::K1,
+        Self::K2,
+        Self::K3,
+        Self::K4,
+        Self::K5,
         Self::Round,
     ];
     pub(crate) const LONG: [Self; 3] = [Self::Idle, Self::Steady, Self::Row];
@@ -79,10 +90,34 @@ impl Figure {
             Self::T9 => "memory and processor",
             Self::T10 => "calls",
             Self::T12 => "500 jobs cancelled",
+            Self::K1 => "pods: 1,000 jobs at once",
+            Self::K2 => "pods: sustained dispatch",
+            Self::K3 => "pods: calls to the API server",
+            Self::K4 => "pods: memory",
+            Self::K5 => "pods: 500 pending jobs cancelled",
             Self::Round => "one round of decisions",
             Self::Idle => "idle for 10 minutes",
             Self::Steady => "20 jobs/s for 10 minutes",
             Self::Row => "200,000 jobs in a row",
+        }
+    }
+
+    /// Whether it needs a Kubernetes control plane, with which everybody shares all cores.
+    pub(crate) const fn is_of_pods(self) -> bool {
+        match self {
+            Self::K1 | Self::K2 | Self::K3 | Self::K4 | Self::K5 => true,
+            Self::T1
+            | Self::T2
+            | Self::T3
+            | Self::T4
+            | Self::T5
+            | Self::T9
+            | Self::T10
+            | Self::T12
+            | Self::Round
+            | Self::Idle
+            | Self::Steady
+            | Self::Row => false,
         }
     }
 
@@ -96,6 +131,11 @@ impl Figure {
             Self::T9 => memory::measure(cores, runs).await,
             Self::T10 => calls::measure(cores, runs).await,
             Self::T12 => cancels::measure(cores, runs).await,
+            Self::K1 => pods::at_once::measure(runs).await,
+            Self::K2 => pods::sustained::measure(runs).await,
+            Self::K3 => pods::calls::measure(runs).await,
+            Self::K4 => pods::memory::measure(runs).await,
+            Self::K5 => pods::cancels::measure(runs).await,
             Self::Round => round::measure(cores, runs),
             Self::Idle => long::idle(cores).await,
             Self::Steady => long::steady(cores).await,

@@ -6,7 +6,6 @@ use jitney::clock::process_now;
 use serde::{Deserialize, Serialize};
 
 use crate::Done;
-use crate::cores::Cores;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Setting {
@@ -26,7 +25,7 @@ pub(crate) struct Setting {
 
 impl Setting {
     /// As things stand now.
-    pub(crate) fn read(cores: Cores) -> Done<Self> {
+    pub(crate) fn read(apart: bool) -> Done<Self> {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo")?;
         let models = || cpuinfo.lines().filter_map(|line| value(line, "model name"));
         let meminfo = std::fs::read_to_string("/proc/meminfo")?;
@@ -38,7 +37,7 @@ impl Setting {
             commit: commit()?,
             processor: models().next().unwrap_or("unknown").to_owned(),
             cores: cpuinfo.lines().filter_map(|line| value(line, "processor")).count(),
-            apart: cores.apart(),
+            apart,
             kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             memory: format!("{:.1} GiB", kib / 1024.0 / 1024.0),
             load: load.split(' ').next().unwrap_or_default().to_owned(),

@@ -5,6 +5,7 @@
 //! ones. `… -- gate` compares processor time with what was recorded.
 
 mod bare;
+mod bare_jobs;
 mod cores;
 #[path = "../../planner/tests/it/crowd.rs"]
 mod crowd;
@@ -13,6 +14,7 @@ mod gate;
 mod host;
 mod page;
 mod plot;
+mod pods;
 mod process;
 mod record;
 mod stage;
@@ -22,9 +24,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
+use cluster::ControlPlane;
 
 use cores::Cores;
-use figures::Figure;
+use figures::{Figure, Measured};
 use host::Setting;
 use record::{Book, Record};
 
@@ -45,6 +48,9 @@ struct Asked {
     /// Only print them
     #[arg(long)]
     print: bool,
+    /// The program that was built last, whatever is in the tree
+    #[arg(long, requires = "print")]
+    as_built: bool,
     #[command(subcommand)]
     other: Option<Other>,
 }
@@ -58,6 +64,9 @@ enum Other {
     /// The loop that shows the floor of T2 and T3
     #[command(hide = true)]
     Bare(bare::Bare),
+    /// The loop that shows the floor of K1
+    #[command(hide = true)]
+    BareJobs(bare_jobs::BareJobs),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +77,9 @@ fn main() -> ExitCode {
         Some(Other::Render) => render(&Pages::of_repository()),
         Some(Other::Bare(asked)) => {
             runtime().and_then(|runtime| runtime.block_on(bare::run(asked)))
+        }
+        Some(Other::BareJobs(asked)) => {
+            runtime().and_then(|runtime| runtime.block_on(bare_jobs::run(asked)))
         }
         None => measure(&asked),
     };
@@ -110,18 +122,25 @@ fn measure(asked: &Asked) -> Done<()> {
         named => named,
     };
     // A round is measured in this process.
-    if figures.iter().any(|figure| *figure != Figure::Round) {
+    if !asked.as_built && figures.iter().any(|figure| *figure != Figure::Round) {
         build()?;
     }
     let cores = Cores::choose()?;
-    // Before the runtime has threads: they inherit it.
-    cores.join_world()?;
     let pages = Pages::of_repository();
-    let runtime = runtime()?;
     for figure in figures {
-        let setting = Setting::read(cores)?;
+        if figure.is_of_pods()
+            && let Err(absent) = ControlPlane::find()
+        {
+            let words = format!("{figure:?} is NOT MEASURED: {absent}");
+            if !asked.figures.is_empty() {
+                return Err(words.into());
+            }
+            println!("{words}");
+            continue;
+        }
+        let setting = Setting::read(cores.apart() && !figure.is_of_pods())?;
         println!("{figure:?} {}: {}", figure.title(), setting.line());
-        let measured = runtime.block_on(figure.measure(cores, asked.runs.into()))?;
+        let measured = measure_one(*figure, cores, asked.runs.into())?;
         print!("{}", page::lines(&measured.lines));
         let record = Record { setting, lines: measured.lines, curves: measured.curves };
         if !asked.print {
@@ -132,6 +151,15 @@ fn measure(asked: &Asked) -> Done<()> {
         }
     }
     Ok(())
+}
+
+fn measure_one(figure: Figure, cores: Cores, runs: usize) -> Done<Measured> {
+    let measure = || -> Result<Measured, String> {
+        let runtime = runtime().map_err(|error| error.to_string())?;
+        runtime.block_on(figure.measure(cores, runs)).map_err(|error| error.to_string())
+    };
+    let measured = if figure.is_of_pods() { measure() } else { cores.in_world(measure)? };
+    Ok(measured?)
 }
 
 fn render(pages: &Pages) -> Done<()> {

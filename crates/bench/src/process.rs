@@ -45,6 +45,11 @@ impl Process {
         Ok(Self { child: cores.start_measured(&mut command)? })
     }
 
+    /// Wherever this thread may run.
+    pub(crate) fn start(mut command: Command) -> Done<Self> {
+        Ok(Self { child: command.spawn()? })
+    }
+
     /// On the core of this thread. Waits for the first line in which the look finds something.
     pub(crate) fn of_world<T>(
         mut command: Command,

@@ -72,6 +72,9 @@ pub(crate) enum Unit {
     Calls,
     #[serde(rename = "jobs")]
     Jobs,
+    /// Of one time to another.
+    #[serde(rename = "×")]
+    Ratio,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,6 +122,7 @@ impl Unit {
             Self::Rate => "jobs/s",
             Self::Calls => "calls/job",
             Self::Jobs => "jobs",
+            Self::Ratio => "×",
         }
     }
 }

@@ -2,6 +2,8 @@
 //! own), `jitney run` (a third one, on a core of its own), each new. Times come from the first two.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,6 +23,7 @@ use crate::process::{Process, jitney};
 
 pub(crate) const TOKEN: &str = "bkct_bench";
 const SECRET: &str = "bench";
+const CONFIGURATION: &str = "jitney.yaml";
 /// Of each call to Buildkite, before and after it is handled.
 pub(crate) const TO_BUILDKITE_MS: u64 = 25;
 /// Of each create and delete.
@@ -86,7 +89,7 @@ impl Stage {
     pub(crate) async fn set(cores: Cores, scene: Scene) -> Done<Self> {
         let world = World::set(scene).await?;
         let program = world.start(cores)?;
-        world.ready().await?;
+        ready(&world.http, &world.program_url).await?;
         Ok(Self { world, program, cores })
     }
 
@@ -104,15 +107,7 @@ impl World {
         let listen = free_address().await?;
         let program_url = format!("http://{listen}");
         let hook = || Webhook { url: format!("{program_url}/webhook"), secret: SECRET.into() };
-        let mut options = Options::with_token(TOKEN);
-        options.webhook = scene.webhook.then(hook);
-        let sandbox = Sandbox::start(options).await?;
-        sandbox.add_fault(Fault {
-            route: "/v3/*".to_owned(),
-            delay_before_ms: TO_BUILDKITE_MS,
-            delay_after_ms: TO_BUILDKITE_MS,
-            ..Fault::default()
-        });
+        let sandbox = buildkite(scene.webhook.then(hook)).await?;
         let command = jitney(&["sandbox", "machines", "--listen", "127.0.0.1:0"], folder.path())?;
         let served = |line: &str| Some(line.split_once("served at ")?.1.trim().to_owned());
         let (machines, machines_url) = Process::of_world(command, served)?;
@@ -124,29 +119,13 @@ impl World {
         };
         let put = http.put(format!("{machines_url}/_machines/faults")).json(&faults);
         put.send().await?.error_for_status()?;
-        let yaml = format!(
-            "listen: {listen}\nlog: {{ level: warn }}\nbuildkite: {{ endpoint: \"{}\", token: \
-             {TOKEN}, webhook_secret: {SECRET} }}\nstore: {{ journal: {} }}\nqueues: {{ default: \
-             {{ backends: [there] }} }}\nbackends: {{ there: {{ http: {{ url: \"{machines_url}\" \
-             }} }} }}\n",
-            sandbox.endpoint(),
-            folder.path().join("jitney.db").display(),
-        );
-        std::fs::write(folder.path().join("jitney.yaml"), yaml)?;
+        let backend = format!("http: {{ url: \"{machines_url}\" }}");
+        configure(folder.path(), &listen, &sandbox, "", &backend)?;
         Ok(Self { sandbox, machines, machines_url, http, program_url, folder })
     }
 
     fn start(&self, cores: Cores) -> Done<Process> {
-        let config = self.folder.path().join("jitney.yaml").display().to_string();
-        Process::measured(cores, jitney(&["--config", &config, "run"], self.folder.path())?)
-    }
-
-    async fn ready(&self) -> Done<()> {
-        until("jitney run is ready", async || {
-            let reply = self.http.get(format!("{}/readyz", self.program_url)).send().await;
-            Ok(reply.is_ok_and(|reply| reply.status().is_success()))
-        })
-        .await
+        Process::measured(cores, run(self.folder.path())?)
     }
 
     pub(crate) async fn counters(&self) -> Done<Counters> {
@@ -185,19 +164,13 @@ impl World {
         .await
     }
 
-    /// So many jobs that become visible now, each of which takes its agent so long.
+    /// As the function of that name.
     pub(crate) fn jobs(
         &self,
         count: usize,
         seconds: impl Fn(usize) -> f64,
     ) -> Done<(Vec<Uuid>, Timestamp)> {
-        let steps = (0..count).map(|number| step(seconds(number))).collect();
-        self.sandbox.engine(|engine, now| {
-            let new = NewBuild { pipeline: "web".to_owned(), steps, ..NewBuild::default() };
-            let build = engine.create_build(new, now).map_err(|refusal| refusal.to_string())?;
-            let build = engine.build(build).ok_or("the build is gone")?;
-            Ok((build.jobs().collect(), now))
-        })
+        new_jobs(&self.sandbox, count, seconds)
     }
 
     /// Waits until all of them have ended.
@@ -220,6 +193,76 @@ impl World {
     }
 }
 
+/// A Buildkite that takes its time for each call.
+pub(crate) async fn buildkite(webhook: Option<Webhook>) -> Done<Sandbox> {
+    let mut options = Options::with_token(TOKEN);
+    options.webhook = webhook;
+    let sandbox = Sandbox::start(options).await?;
+    sandbox.add_fault(Fault {
+        route: "/v3/*".to_owned(),
+        delay_before_ms: TO_BUILDKITE_MS,
+        delay_after_ms: TO_BUILDKITE_MS,
+        ..Fault::default()
+    });
+    Ok(sandbox)
+}
+
+/// Writes down what the program is to do: one queue, one backend, and nothing else that is not
+/// usual.
+pub(crate) fn configure(
+    folder: &Path,
+    listen: &str,
+    sandbox: &Sandbox,
+    queue: &str,
+    backend: &str,
+) -> Done<()> {
+    let yaml = format!(
+        "listen: {listen}\nlog: {{ level: warn }}\nbuildkite: {{ endpoint: \"{}\", token: \
+         {TOKEN}, webhook_secret: {SECRET} }}\nstore: {{ journal: {} }}\nqueues: {{ default: {{ \
+         backends: [there]{queue} }} }}\nbackends: {{ there: {{ {backend} }} }}\n",
+        sandbox.endpoint(),
+        folder.join("jitney.db").display(),
+    );
+    Ok(std::fs::write(folder.join(CONFIGURATION), yaml)?)
+}
+
+/// The program, with what was written down.
+pub(crate) fn run(folder: &Path) -> Done<Command> {
+    let config = folder.join(CONFIGURATION).display().to_string();
+    jitney(&["--config", &config, "run"], folder)
+}
+
+pub(crate) async fn ready(http: &reqwest::Client, program_url: &str) -> Done<()> {
+    until("jitney run is ready", async || {
+        let reply = http.get(format!("{program_url}/readyz")).send().await;
+        Ok(reply.is_ok_and(|reply| reply.status().is_success()))
+    })
+    .await
+}
+
+/// So many jobs that become visible now, each of which takes its agent so long.
+pub(crate) fn new_jobs(
+    sandbox: &Sandbox,
+    count: usize,
+    seconds: impl Fn(usize) -> f64,
+) -> Done<(Vec<Uuid>, Timestamp)> {
+    let steps = (0..count).map(|number| step(seconds(number))).collect();
+    sandbox.engine(|engine, now| {
+        let new = NewBuild { pipeline: "web".to_owned(), steps, ..NewBuild::default() };
+        let build = engine.create_build(new, now).map_err(|refusal| refusal.to_string())?;
+        let build = engine.build(build).ok_or("the build is gone")?;
+        Ok((build.jobs().collect(), now))
+    })
+}
+
+/// Cancels all of them, and says when that was.
+pub(crate) fn cancel(sandbox: &Sandbox, jobs: &[Uuid]) -> Done<Timestamp> {
+    sandbox.engine(|engine, now| {
+        let cancels = jobs.iter().try_for_each(|job| engine.cancel_job(*job, now));
+        cancels.map(|()| now).map_err(|refusal| refusal.to_string().into())
+    })
+}
+
 fn step(seconds: f64) -> NewStep {
     let mut step = NewStep::command("play");
     if seconds > 0.0
@@ -235,7 +278,7 @@ pub(crate) fn millis(from: Timestamp, to: Timestamp) -> f64 {
 }
 
 /// Looks again and again until it is so.
-pub(crate) async fn until(what: &str, look: impl AsyncFn() -> Done<bool>) -> Done<()> {
+pub(crate) async fn until(what: &str, mut look: impl AsyncFnMut() -> Done<bool>) -> Done<()> {
     let patience = Instant::now() + PATIENCE;
     while !look().await? {
         if Instant::now() > patience {
@@ -247,6 +290,6 @@ pub(crate) async fn until(what: &str, look: impl AsyncFn() -> Done<bool>) -> Don
 }
 
 /// Free a moment ago: webhooks need to know it before the program listens.
-async fn free_address() -> Done<String> {
+pub(crate) async fn free_address() -> Done<String> {
     Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?.to_string())
 }

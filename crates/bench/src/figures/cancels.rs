@@ -12,7 +12,7 @@ use super::{Measured, each, last, repeat, samples};
 use crate::Done;
 use crate::cores::Cores;
 use crate::record::{Bound, Line, Statistic, Unit};
-use crate::stage::{Scene, Stage, World, millis, until};
+use crate::stage::{Scene, Stage, World, cancel, millis, until};
 
 const CANCELLED: usize = 500;
 /// No agent comes up before the cancel.
@@ -47,10 +47,7 @@ async fn run(cores: Cores) -> Done<Cancelled> {
     let world = &stage.world;
     let (jobs, _) = world.jobs(CANCELLED, |_| 0.0)?;
     world.until_created(CANCELLED).await?;
-    let cancelled = world.sandbox.engine(|engine, now| {
-        let cancels = jobs.iter().try_for_each(|job| engine.cancel_job(*job, now));
-        cancels.map(|()| now).map_err(|refusal| refusal.to_string())
-    })?;
+    let cancelled = cancel(&world.sandbox, &jobs)?;
     let new = arrive(world).await?;
     world.until_created(CANCELLED + NEW).await?;
     until("500 deletes", async || Ok(world.counters().await?.deleted >= CANCELLED)).await?;

@@ -28,12 +28,13 @@ test: ## everything: unit tests, the simulation, real agents, a real Kubernetes 
 	plane=$$(tools/real-parts control-plane) || plane=""
 	chart=$$(tools/real-parts helm) || chart=""
 	images=$$(tools/real-parts buildah) || images=""
+	google=$$(tools/real-parts google-client) || google=""
 	programs=$${CARGO_TARGET_DIR:-target}/$$(uname -m)-unknown-linux-gnu/debug
 	if [ "$${CI:-}" = true ]; then
-	  if [ -z "$$parts" ] || [ -z "$$plane" ] || [ -z "$$chart" ] || [ -z "$$images" ]; then exit 1; fi
+	  if [ -z "$$parts" ] || [ -z "$$plane" ] || [ -z "$$chart" ] || [ -z "$$images" ] || [ -z "$$google" ]; then exit 1; fi
 	  programs=$$(PROFILE=dev deploy/docker/build --programs)
 	fi
-	export $$parts $$plane $$chart $$images JITNEY_STATIC="$$(realpath --canonicalize-missing "$$programs")" JITNEY_TEST=1
+	export $$parts $$plane $$chart $$images $$google JITNEY_STATIC="$$(realpath --canonicalize-missing "$$programs")" JITNEY_TEST=1
 	if cargo nextest --version >/dev/null 2>&1; then
 	  cargo nextest run --workspace
 	else

@@ -2,6 +2,7 @@
 //! pipelines, faults on demand. It knows nothing of Jitney.
 
 mod clock;
+pub mod cloud;
 pub mod condition;
 mod dice;
 pub mod engine;

@@ -7,6 +7,7 @@ mod agent_api;
 mod agents;
 mod builds;
 mod calls;
+mod cloud;
 mod clusters;
 mod conditions;
 mod documented;

@@ -9,6 +9,8 @@ pub(crate) enum Part {
     NewAgent,
     OldAgent,
     StacksClient,
+    /// A Python that finds Google's client.
+    GoogleClient,
 }
 
 /// Both agents, the newest first.
@@ -20,6 +22,16 @@ impl Part {
             Self::NewAgent => "JITNEY_AGENT_3_137",
             Self::OldAgent => "JITNEY_AGENT_3_52",
             Self::StacksClient => "JITNEY_STACKS_CLIENT",
+            Self::GoogleClient => "JITNEY_GOOGLE_CLIENT",
+        }
+    }
+
+    /// What `tools/real-parts` calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::NewAgent | Self::OldAgent => "agents",
+            Self::StacksClient => "stacks-client",
+            Self::GoogleClient => "google-client",
         }
     }
 
@@ -29,6 +41,7 @@ impl Part {
             Self::NewAgent => ("buildkite-agent", "3.137", "buildkite-agent"),
             Self::OldAgent => ("buildkite-agent", "3.52", "buildkite-agent"),
             Self::StacksClient => ("stacks-client", "", "stacks-client"),
+            Self::GoogleClient => ("google-client", "", "python"),
         }
     }
 
@@ -41,7 +54,7 @@ impl Part {
         }
         let found = self.cached();
         if found.is_none() {
-            let how = "run `tools/real-parts agents` and `tools/real-parts stacks-client` once";
+            let how = format!("run `tools/real-parts {}` once", self.name());
             assert!(var("CI").as_deref() != Some("true"), "{self:?} is not here: {how}");
             eprintln!("NOT TESTED: {self:?} is not here, {how} or set {}", self.variable());
         }

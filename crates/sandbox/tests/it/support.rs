@@ -287,7 +287,7 @@ impl Agent {
 pub(crate) async fn start_for(part: Part) -> (Sandbox, Option<sandbox::Repository>) {
     let repository = match part {
         Part::OldAgent => Some(sandbox::Repository::create().unwrap()),
-        Part::NewAgent | Part::StacksClient => None,
+        Part::NewAgent | Part::StacksClient | Part::GoogleClient => None,
     };
     let url = repository.as_ref().map(sandbox::Repository::url);
     let sandbox = start_with(|options| {

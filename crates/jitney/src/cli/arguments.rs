@@ -246,6 +246,10 @@ pub(super) struct Sandbox {
     #[arg(long, value_name = "N", default_value = "1", requires = "replay_queue")]
     #[arg(value_parser = speed)]
     pub(super) speed: f64,
+    /// Serve Google's cloud beside it, with machines that are local processes (127.0.0.1:8913)
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "127.0.0.1:8913")]
+    pub(super) cloud: Option<SocketAddr>,
     #[command(subcommand)]
     pub(super) part: Option<SandboxPart>,
 }

@@ -1,7 +1,8 @@
 //! `sandbox`: a Buildkite of our own on this machine, which may play a day's arrivals, and
 //! `sandbox machines`, the service that the http backend can ask for machines. Both run until they
-//! are told to stop. `sandbox generate-queue` makes up such a day.
+//! are told to stop. `sandbox generate-queue` makes up such a day; `--cloud` has a cloud beside it.
 
+mod cloud;
 mod day;
 
 use std::collections::BTreeSet;
@@ -69,6 +70,8 @@ async fn serve(asked: &Sandbox, context: &Context<'_>) -> Result<Answer, Failure
     if asked.api_token.is_some() {
         text.push_str(&format!("  REST API  {}\n", sandbox.api_endpoint()));
     }
+    let beside = cloud::start(asked.cloud).await?;
+    text.extend(beside.iter().map(cloud::Beside::announcement));
     for wanted in wanted {
         let shown = wanted.file.display().to_string();
         let number = sandbox
@@ -92,6 +95,9 @@ async fn serve(asked: &Sandbox, context: &Context<'_>) -> Result<Answer, Failure
         }
     };
     sandbox.stop().await;
+    if let Some(beside) = beside {
+        beside.stop().await?;
+    }
     Ok(answer)
 }
 

@@ -276,11 +276,15 @@ async fn doctor_finds_a_taken_port_and_a_corrupt_journal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sandbox_serves_at_once_and_ends_when_told() {
+    buildkite::install_crypto_provider();
     let folder = tempfile::tempdir().unwrap();
     let steps = folder.path().join("p.yml");
     std::fs::write(&steps, "steps: [{ command: x, agents: { queue: jit } }]").unwrap();
     let args = ["sandbox", "--listen", "127.0.0.1:0", "--token", "bkct_t", "--run", "p.yml"];
-    let mut child = command(&args, &[], folder.path()).spawn().unwrap();
+    let args = [&args[..], &["--cloud=127.0.0.1:0"]].concat();
+    let scratch = tempfile::tempdir().unwrap();
+    let env = [("TMPDIR", scratch.path().to_str().unwrap())];
+    let mut child = command(&args, &env, folder.path()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut text = String::new();
     while let Some(line) = lines.next_line().await.unwrap() {
@@ -294,14 +298,20 @@ async fn the_sandbox_serves_at_once_and_ends_when_told() {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
     let url = text.lines().next().unwrap().rsplit(' ').next().unwrap().to_owned();
-    let page =
-        reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap();
-    assert!(page.status().is_success());
+    let compute = text.lines().find_map(|line| line.trim().strip_prefix("Compute")).unwrap();
+    let (compute, project) = compute.trim().split_once(", project ").unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    for url in [url, format!("{compute}projects/{project}/zones")] {
+        let answer = http.get(&url).send().await.unwrap();
+        assert!(answer.status().is_success(), "{url}");
+    }
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1, "a folder for machines");
     let pid = i32::try_from(child.id().unwrap()).unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(10), child.wait()).await.unwrap().unwrap();
     assert_eq!(ended.code(), Some(0));
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "it is removed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,6 +81,8 @@ fn run(text: &str) -> Result<Run, SizeError> {
     let (from, to) = span.split_once('-').unwrap_or((span, span));
     let (from, to, step) = (parse_count(from)?, parse_count(to)?, parse_count(step)?);
     let sound = from > 0 && from <= to && to <= CPU_MOST && step > 0 && (to - from) % step == 0;
+    // A single number has no steps.
+    let step = if from == to { 1 } else { step };
     if sound { Ok(Run { from, to, step }) } else { Err(wrong(text, "a range of vCPU", "2-32/2")) }
 }
 

@@ -67,6 +67,11 @@ pub enum Event {
         job: JobId,
         at: Timestamp,
     },
+    /// Buildkite took the job back from an agent that never took it up: it is as before the acquire.
+    Released {
+        job: JobId,
+        at: Timestamp,
+    },
     /// Buildkite first said that the job has ended, or is being stopped.
     JobStopping {
         job: JobId,
@@ -248,6 +253,7 @@ impl Event {
             | Self::CreateEnded { job, .. }
             | Self::Connected { job, .. }
             | Self::Acquired { job, .. }
+            | Self::Released { job, .. }
             | Self::JobStopping { job, .. }
             | Self::JobEnded { job, .. }
             | Self::MachineEnded { job, .. }

@@ -169,6 +169,11 @@ impl JobState {
         matches!(self.standing(), Standing::Done)
     }
 
+    /// Whether an agent acquired it and has it, so that the agent may be ours. An offer never is.
+    pub(crate) const fn may_be_ours(self) -> bool {
+        matches!(self, Self::Accepted | Self::Running)
+    }
+
     /// Whether an agent may still acquire the job.
     #[must_use]
     pub const fn is_open(self) -> bool {

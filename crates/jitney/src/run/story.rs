@@ -70,6 +70,7 @@ fn attempt(event: &Event) -> Option<u32> {
         | Event::NotReserved { .. }
         | Event::NotIssued { .. }
         | Event::Acquired { .. }
+        | Event::Released { .. }
         | Event::JobStopping { .. }
         | Event::JobEnded { .. }
         | Event::Doomed { .. }
@@ -96,6 +97,7 @@ fn is_trouble(event: &Event) -> bool {
         | Event::CreateEnded { .. }
         | Event::Connected { .. }
         | Event::Acquired { .. }
+        | Event::Released { .. }
         | Event::JobStopping { .. }
         | Event::JobEnded { .. }
         | Event::MachineEnded { .. }

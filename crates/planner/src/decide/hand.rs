@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Round;
 use crate::job::Standing;
-use crate::{Entry, Event, Timestamp};
+use crate::{Entry, Event, Outcome, Timestamp};
 
 impl Round<'_> {
     pub(super) fn hand(&mut self, entry: &Entry) {
@@ -42,6 +42,9 @@ impl Round<'_> {
             Standing::Acquired if entry.acquired_at.is_none() => {
                 self.fact(Event::Acquired { job, at });
             }
+            Standing::Open if self.is_taken_back(entry) => {
+                self.fact(Event::Released { job, at });
+            }
             Standing::Stopping if entry.stopping_at.is_none() => {
                 self.fact(Event::JobStopping { job, at });
             }
@@ -56,6 +59,22 @@ impl Round<'_> {
             | Standing::Parked
             | Standing::Unknown => {}
         }
+    }
+
+    /// Whether an agent was said to have the job, and has it no more. What Buildkite says is not
+    /// enough while a machine of ours is there: its agent may be at work all the same. A machine
+    /// of which nobody knows whether it was made is asked for again under the same name.
+    fn is_taken_back(&self, entry: &Entry) -> bool {
+        let Some(acquired_at) = entry.acquired_at else { return false };
+        let mut after = acquired_at;
+        for attempt in &entry.attempts {
+            match (&attempt.outcome, attempt.gone_at) {
+                (_, Some(gone_at)) => after = after.max(gone_at),
+                (Outcome::Made { .. } | Outcome::NotMade { .. }, None) => return false,
+                (Outcome::Asked { .. } | Outcome::Again { .. }, None) => {}
+            }
+        }
+        entry.ended.is_none() && self.word(after).is_some()
     }
 
     /// Asks at the pace of the job's phase. Nothing is asked about a job that has ended, nor about

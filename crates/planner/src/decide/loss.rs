@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::Round;
 use super::machines::CALL_LOST;
 use super::tell::had_agent;
-use crate::job::Standing;
 use crate::ledger::doubled;
 use crate::{
     Action, Alarm, BuildKey, Entry, Event, JobState, Loss, LossStep, LostOn, NotRetried, Notice,
@@ -49,7 +48,7 @@ impl Round<'_> {
             return;
         }
         let Some(over_at) = attempt.end_seen_at.or(attempt.gone_at) else { return };
-        if let Some((Standing::Acquired, _)) = self.word(over_at) {
+        if self.word(over_at).is_some_and(|(_, answer)| answer.state.may_be_ours()) {
             self.lost(entry, LossStep::Noticed { attempt: attempt.number });
         }
     }

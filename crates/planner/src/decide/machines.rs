@@ -155,7 +155,8 @@ impl Round<'_> {
                 },
                 None => failure(FailureClass::EndedEarly, EARLY),
             };
-            let charged = self.counts(attempt);
+            // Where an agent was said to have the job meanwhile, this one could not get it.
+            let charged = self.counts(attempt) && entry.acquired_at.is_none();
             let (job, number, at) = (entry.job, attempt.number, self.now);
             self.fact(Event::AttemptFailed { job, attempt: number, failure, charged, at });
         }

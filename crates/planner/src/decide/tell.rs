@@ -2,7 +2,6 @@
 //! queue now and then, and never so much that nothing is left for the end.
 
 use super::Round;
-use crate::job::Standing;
 use crate::{
     Action, Attempt, CutShort, Entry, Event, Finish, JobId, Notice, QueueKey, Reason, Told,
 };
@@ -45,7 +44,7 @@ impl Round<'_> {
         if !had_agent(entry) || !is_last || attempt.failed.is_some() || end.refused.is_some() {
             return;
         }
-        let missed = || matches!(self.word(seen_at), Some((Standing::Acquired, _)));
+        let missed = || self.word(seen_at).is_some_and(|(_, answer)| answer.state.may_be_ours());
         let why = if end.oom_killed {
             CutShort::OutOfMemory { memory: attempt.memory, ran: end.ran.clone() }
         } else if end.deadline_reached {

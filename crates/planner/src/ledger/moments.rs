@@ -73,6 +73,9 @@ impl Event {
                 (*at, format!("attempt {attempt}: agent connected"))
             }
             Self::Acquired { at, .. } => (*at, "an agent has the job".into()),
+            Self::Released { at, .. } => {
+                (*at, "Buildkite took it back from the agent, which never took it up".into())
+            }
             Self::JobStopping { at, .. } => (*at, "being stopped".into()),
             Self::JobEnded { state, at, .. } => (*at, format!("ended: {}", state.word())),
             Self::MachineEnded { attempt, end, .. } => {

@@ -52,6 +52,7 @@ impl Ledger {
                 entry.unissued_at = Some(at);
             }),
             Event::Acquired { at, .. } => self.with(job, |entry| entry.acquired(at)),
+            Event::Released { .. } => self.with(job, Entry::released),
             Event::JobStopping { at, .. } => {
                 self.with(job, |entry| entry.stopping_at = entry.stopping_at.or(Some(at)));
             }
@@ -314,6 +315,12 @@ impl Entry {
     fn acquired(&mut self, at: Timestamp) {
         self.acquired_at.get_or_insert(at);
         self.lease = None;
+    }
+
+    /// Nobody had the job after all, so nothing was lost with a machine.
+    fn released(&mut self) {
+        self.acquired_at = None;
+        self.loss = None;
     }
 
     fn job_ended(&mut self, state: JobState, at: Timestamp) {

@@ -5,6 +5,7 @@ mod forgotten;
 mod job;
 mod loss;
 mod origin;
+mod released;
 mod render;
 mod scene;
 mod vms;

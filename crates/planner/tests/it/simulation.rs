@@ -36,5 +36,6 @@ mod shrink;
 mod silence;
 mod sources;
 mod story;
+mod taken_back;
 mod tally;
 mod world;

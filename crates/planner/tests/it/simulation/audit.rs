@@ -127,6 +127,7 @@ fn begun(
         | Event::CreateEnded { .. }
         | Event::Connected { .. }
         | Event::Acquired { .. }
+        | Event::Released { .. }
         | Event::JobStopping { .. }
         | Event::Loss { .. }
         | Event::JobEnded { .. }

@@ -345,6 +345,11 @@ impl Sim<'_> {
         let Some(token) = self.machine(serial).map(|machine| machine.token) else { return };
         let (job, now) = (token.job, self.now);
         let state = self.buildkite.state(job);
+        if self.buildkite.may_acquire(token, now) && self.strikes(Kind::TakenBack, 300) {
+            self.watch.given_in_vain.insert(serial);
+            self.given_in_vain(job, JobState::Accepted);
+            return self.agent_leaves(serial, "the agent did not hear that it got the job");
+        }
         if !self.buildkite.acquire(token, serial, now) {
             self.tell(Some(job), || format!("the agent does not get the job: {state:?}"));
             return self.agent_leaves(serial, "the agent exited with 27");

@@ -183,13 +183,16 @@ impl Buildkite {
         (held.by == Stack::Ours).then(|| Token { job, until: now.plus(lifetime).min(held.until) })
     }
 
+    pub(crate) fn may_acquire(&self, token: Token, now: Timestamp) -> bool {
+        let Some(job) = self.jobs.get(&token.job) else { return false };
+        let theirs = job.reservation.is_some_and(|held| held.by == Stack::Other);
+        job.state.is_open() && !theirs && token.until > now
+    }
+
     /// One winner: the job has to be open, and the token to be its own and alive.
     pub(crate) fn acquire(&mut self, token: Token, machine: u64, now: Timestamp) -> bool {
-        let Some(job) = self.jobs.get_mut(&token.job) else { return false };
-        let theirs = job.reservation.is_some_and(|held| held.by == Stack::Other);
-        if !job.state.is_open() || theirs || token.until <= now {
-            return false;
-        }
+        let may = self.may_acquire(token, now);
+        let Some(job) = self.jobs.get_mut(&token.job).filter(|_| may) else { return false };
         job.state = JobState::Accepted;
         job.reservation = None;
         job.acquired = Some((machine, now));

@@ -70,9 +70,11 @@ pub(crate) enum Kind {
     /// The clocks of Buildkite and of the backends are minutes off.
     OtherClocks,
     TwoInstallations,
+    /// Buildkite gives a job to an agent that never takes it up, and takes it back.
+    TakenBack,
 }
 
-pub(crate) const KINDS: [Kind; 47] = [
+pub(crate) const KINDS: [Kind; 48] = [
     Kind::LostBefore,
     Kind::LostAfter,
     Kind::LateArrival,
@@ -120,6 +122,7 @@ pub(crate) const KINDS: [Kind; 47] = [
     Kind::OtherClocks,
     Kind::TwoInstallations,
     Kind::RefusedLater,
+    Kind::TakenBack,
 ];
 
 /// Where a crash is put on purpose: at the n-th step that the shell carries out.

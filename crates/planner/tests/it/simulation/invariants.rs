@@ -71,6 +71,8 @@ pub(crate) struct Watch {
     /// When something was last down.
     pub(crate) disturbed_at: Timestamp,
     clean_since: Option<Timestamp>,
+    /// Machines whose agents were given their job and did not hear of it.
+    pub(crate) given_in_vain: BTreeSet<u64>,
     pub(crate) done: bool,
 }
 

@@ -136,7 +136,10 @@ impl Sim<'_> {
         let machines = self.places.values().flat_map(|place| &place.machines);
         let mut of_attempt = machines
             .filter(|(_, machine)| machine.seen.job == job && machine.seen.attempt == attempt);
-        acquired.is_some_and(|(winner, _)| of_attempt.any(|(serial, _)| *serial == winner))
+        of_attempt.any(|(serial, _)| {
+            let winner = acquired.is_some_and(|(winner, _)| winner == *serial);
+            winner || self.watch.given_in_vain.contains(serial)
+        })
     }
 
     /// After a round: what it knows, a developer has heard or is about to hear.

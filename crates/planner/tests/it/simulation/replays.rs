@@ -85,7 +85,7 @@ fn policies_and_observations_survive_whole() {
 fn a_round_with_another_input_is_decided_otherwise() {
     let mut differ = [0; 3];
     let (mut recorder, mut player) = (Recorder::new("test"), Player::default());
-    run_with(&Setting::of_seed(60), false, &mut |ledger, seen, policy, now| {
+    run_with(&Setting::of_seed(120), false, &mut |ledger, seen, policy, now| {
         let plan = decide(ledger, seen, policy, now);
         recorder.begin_anew();
         recorder.decided(ledger, seen, &Arc::new(policy.clone()), now, &plan);

@@ -316,6 +316,12 @@ impl Sim<'_> {
                 self.at(from, Happening::OtherStack);
             }
         }
+        if self.faults.has(Kind::TakenBack) {
+            for _ in 0..self.dice.between(3, 10) {
+                let from = self.dice.between(300, busy);
+                self.at(from, Happening::Offered);
+            }
+        }
         if self.faults.has(Kind::LimitsChange) {
             for _ in 0..self.dice.between(1, 4) {
                 let from = self.dice.between(500, busy);

@@ -26,13 +26,14 @@ pub(crate) struct Silence {
 /// How long a job may be in nobody's mind once nothing is broken any more.
 const SILENCE: Duration = Duration::from_secs(60);
 /// These keep single jobs from moving for as long as they last.
-const HOLD_BACK: [Kind; 6] = [
+const HOLD_BACK: [Kind; 7] = [
     Kind::AnswerOmits,
     Kind::Refused,
     Kind::NotIssued,
     Kind::TokenDiesEarly,
     Kind::ShortLease,
     Kind::OtherStack,
+    Kind::TakenBack,
 ];
 
 impl Sim<'_> {

@@ -35,6 +35,9 @@ pub(crate) enum Happening {
     /// Another stack takes a job that is free, and gives it back or runs it.
     OtherStack,
     OtherStackIsDone(JobId),
+    /// Buildkite offers a free job to an agent that polls.
+    Offered,
+    TakenBack(JobId),
     Lapse(JobId),
     JobRuns(JobId, u64),
     JobEnds(JobId, u64),
@@ -187,6 +190,8 @@ impl<'d> Sim<'d> {
             Happening::Pause(queue, paused) => self.paused(&queue, paused),
             Happening::OtherStack => self.other_stack(),
             Happening::OtherStackIsDone(job) => self.other_stack_is_done(job),
+            Happening::Offered => self.offered(),
+            Happening::TakenBack(job) => self.taken_back(job),
             Happening::Lapse(job) => self.lapses(job),
             Happening::JobRuns(job, machine) => self.job_runs(job, machine),
             Happening::JobEnds(job, machine) => self.job_ends(job, machine),

@@ -129,6 +129,15 @@ pub(super) const ALL: &[Mutant] = &[
         by: &[Promise::End, Promise::G6],
     },
     Mutant {
+        name: "what an agent was given in vain counts as its own for ever",
+        rule: None,
+        corrupts: Corrupts::Plan(|plan, _| {
+            plan.facts.retain(|fact| !matches!(fact, Event::Released { .. }));
+        }),
+        faults: &[Kind::TakenBack],
+        by: &[Promise::G6],
+    },
+    Mutant {
         name: "a job is forgotten",
         rule: None,
         corrupts: Corrupts::Plan(forget_some),

@@ -95,7 +95,7 @@ async fn shown_by_its_id(world: &World, program: &Program, id: &str) {
 async fn pods_that_a_quota_refuses_are_an_alarm_in_the_events_words() {
     let Some(agent) = agents().into_iter().next() else { return };
     let Some(ground) = Ground::new("quota", &agent, rules(false)).await else { return };
-    let fleet = "agents: { max: 3 }\n    poll: 1s\n    cooldown: { at_most: 8s }";
+    let fleet = "agents: { max: 3 }\n    poll: 1s\n    cooldown: { at_most: 12s }";
     let world = fleet_alone(&ground.kubeconfig, &ground.namespace, fleet).await;
     ground.template(&world.sandbox.endpoint(), |_| ()).await;
     let quota = json!({ "metadata": { "name": "none" }, "spec": { "hard": { "pods": "0" } } });
@@ -112,6 +112,10 @@ async fn pods_that_a_quota_refuses_are_an_alarm_in_the_events_words() {
             let line = lines.next_line().await.unwrap().expect("it goes on");
             let line: Value =
                 serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            // What is on its way is enough for two jobs; a third has to wait for its end.
+            if line["message"] == "dispatched" {
+                world.jobs(1);
+            }
             let alarm = line["alarm"] == "not_rolled_out";
             told.push(line);
             if alarm {
@@ -132,7 +136,8 @@ async fn pods_that_a_quota_refuses_are_an_alarm_in_the_events_words() {
     // Each line of a round says which, and its numbers are numbers at the top.
     let rounds: Vec<&Value> = told.iter().filter(|line| line["fleet"] == "stateless").collect();
     assert!(rounds.iter().all(|line| line["dispatch_id"].is_string()), "{rounds:#?}");
-    let waits = rounds.iter().find(|line| line["hold"] == "cooldown").unwrap();
+    let waits = rounds.iter().find(|line| line["hold"] == "cooldown");
+    let waits = waits.unwrap_or_else(|| panic!("nothing waited: {rounds:#?}"));
     for field in [
         "queued",
         "dispatched",

@@ -199,7 +199,9 @@ impl Sim<'_> {
             // installation's, and never was in this journal.
             let strangers = machine.seen.instance != order.instance && machine.late;
             let ours = machine.epoch == order.epoch && !strangers;
-            if same && machine.gone_at.is_none() && (ours || !two) {
+            // Of a call that takes effect minutes after it was given up, a journal that was begun
+            // meanwhile cannot know.
+            if same && machine.gone_at.is_none() && (ours || !(two || late)) {
                 wrong = Some(format!("{name} lives on {} already", machine.backend));
             } else if !ours {
                 // Another journal knew of that one, and what became of it.

@@ -78,7 +78,8 @@ impl Sim<'_> {
         // reservation lapses. So it is where another had the job for a moment, and the lost call
         // takes effect when that one is done.
         let had = |kind| self.faults.had(kind);
-        let late = had(Kind::LateArrival) && had(Kind::OtherStack);
+        let others = had(Kind::OtherStack) || had(Kind::TakenBack);
+        let late = had(Kind::LateArrival) && others;
         let known = !had(Kind::Refused) && !late;
         let claimed = job.state == JobState::Reserved && job.reservation.is_some_and(ours);
         let waits = job.state == JobState::Scheduled || (claimed && known);

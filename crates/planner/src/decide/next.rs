@@ -228,10 +228,14 @@ impl Round<'_> {
             return Err(reason);
         }
         self.first_looks()?;
-        if let (Some(failed), false) = (&entry.last_failure, entry.attempts.is_empty()) {
-            self.after_failure(entry, failed)?;
+        match (&entry.last_failure, ends(entry)) {
+            (Some(failed), _) if !entry.attempts.is_empty() => self.after_failure(entry, failed),
+            // Buildkite took the job back from an agent: one of ours may have had it.
+            (None, Some(end)) if self.word_or_ask(entry, end) != Some(Standing::Open) => {
+                Err(Reason::Reserving)
+            }
+            (_, _) => Ok(()),
         }
-        Ok(())
     }
 
     /// After a machine that came to nothing: not before some time has passed, and only on a word
@@ -242,14 +246,7 @@ impl Round<'_> {
         let pause = doubled(self.policy.margins.backoff, tries, most);
         let until = failed.at.plus(pause).plus(jitter(entry.job, entry.next_attempt(), pause));
         let waiting = Reason::BackingOff { failure: failed.failure.clone(), until };
-        let ends = entry.attempts.iter().filter_map(|attempt| match attempt.delete {
-            Delete::Confirmed { at } => attempt.end_seen_at.or(Some(at)),
-            // A listing may show that it is gone before its delete is answered.
-            Delete::No | Delete::Intended { .. } | Delete::Refused { .. } => {
-                attempt.end_seen_at.or(attempt.gone_at)
-            }
-        });
-        let over = ends.max().map_or(failed.at, |end| end.max(failed.at));
+        let over = ends(entry).map_or(failed.at, |end| end.max(failed.at));
         if !self.due(until) {
             self.tell_retrying(entry, failed);
             return Err(waiting);
@@ -332,6 +329,18 @@ impl Round<'_> {
         let notice = Notice::Retrying { attempt, of, failure: failed.failure.clone() };
         self.tell(entry.job, &entry.queue, &entry.told, notice);
     }
+}
+
+/// When the last of its machines ended, as far as that is known.
+fn ends(entry: &Entry) -> Option<Timestamp> {
+    let ends = entry.attempts.iter().filter_map(|attempt| match attempt.delete {
+        Delete::Confirmed { at } => attempt.end_seen_at.or(Some(at)),
+        // A listing may show that it is gone before its delete is answered.
+        Delete::No | Delete::Intended { .. } | Delete::Refused { .. } => {
+            attempt.end_seen_at.or(attempt.gone_at)
+        }
+    });
+    ends.max()
 }
 
 /// Whether an agent may still come of a failed attempt's machine. A create that was not answered

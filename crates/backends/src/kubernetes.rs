@@ -36,6 +36,7 @@ pub use access::{Access, AccessError, Cluster};
 pub(crate) use call::chain;
 pub use job::job;
 pub use probe::{OLDEST_MINOR, Probe, RIGHTS, Right, is_image};
+pub(crate) use probe::{right, version_of};
 pub use settings::{Disk, Nodes, Settings, TemplateFrom};
 pub(crate) use template::copied;
 pub use template::{JOB_CONTAINER, Template, TemplateError};

@@ -13,7 +13,7 @@ use kube::api::{ListParams, PostParams};
 use super::cluster::answer;
 use super::{Cluster, From, Order, Template, job};
 use crate::contract::Error;
-use crate::kubernetes::Right;
+use crate::kubernetes::{Right, right, version_of};
 
 /// The oldest 1.x in which each agent of a Job is on its own for certain.
 pub const OLDEST_MINOR: u32 = 33;
@@ -27,15 +27,6 @@ pub const RIGHTS: [Right; 6] = [
     right("", "events", &["list"], ""),
     right("", "resourcequotas", &["list"], "doctor"),
 ];
-
-const fn right(
-    group: &'static str,
-    resource: &'static str,
-    verbs: &'static [&'static str],
-    with: &'static str,
-) -> Right {
-    Right { group, resource, verbs, with }
-}
 
 /// The state of a cluster for one fleet.
 #[derive(Clone, Debug)]
@@ -74,9 +65,7 @@ impl Cluster {
 
     async fn version(&self) -> Result<(String, u32), Error> {
         let info = answer(self.client.apiserver_version()).await?;
-        // GKE says `30+`.
-        let digits: String = info.minor.chars().take_while(char::is_ascii_digit).collect();
-        Ok((format!("{}.{}", info.major, info.minor), digits.parse().unwrap_or_default()))
+        Ok(version_of(&info.major, &info.minor))
     }
 
     /// Asks for each right whether we have it; anybody may ask that of himself.
@@ -111,8 +100,7 @@ impl Cluster {
         let reviews: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
         let reviewed = answer(reviews.create(&PostParams::default(), &review)).await?;
         let allowed = reviewed.status.is_some_and(|status| status.allowed);
-        let group = if right.group.is_empty() { "" } else { "." };
-        Ok((!allowed).then(|| format!("{verb} {}{group}{}", right.resource, right.group)))
+        Ok((!allowed).then(|| right.words(verb)))
     }
 
     async fn quotas(&self) -> Vec<Quota> {

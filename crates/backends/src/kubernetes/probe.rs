@@ -41,13 +41,27 @@ pub const RIGHTS: [Right; 8] = [
     right("", "resourcequotas", &["list"], "doctor"),
 ];
 
-const fn right(
+pub(crate) const fn right(
     group: &'static str,
     resource: &'static str,
     verbs: &'static [&'static str],
     with: &'static str,
 ) -> Right {
     Right { group, resource, verbs, with }
+}
+
+impl Right {
+    /// One verb of it, for people: `create jobs.batch`.
+    pub(crate) fn words(&self, verb: &str) -> String {
+        let dot = if self.group.is_empty() { "" } else { "." };
+        format!("{verb} {}{dot}{}", self.resource, self.group)
+    }
+}
+
+/// A version for people, and its minor number. GKE says `30+`.
+pub(crate) fn version_of(major: &str, minor: &str) -> (String, u32) {
+    let digits: String = minor.chars().take_while(char::is_ascii_digit).collect();
+    (format!("{major}.{minor}"), digits.parse().unwrap_or_default())
 }
 
 /// The state of a cluster for this backend.
@@ -84,9 +98,7 @@ async fn version(backend: &Kubernetes) -> Result<(String, u32), Error> {
     let ask = Ask { verb: "get", method: Method::GET, path, body: None, accept: JSON };
     let body = backend.api.send(ask).await.map_err(|refused| refused.error)?;
     let Version { major, minor } = decode(&body)?;
-    // GKE says `30+`.
-    let digits: String = minor.chars().take_while(char::is_ascii_digit).collect();
-    Ok((format!("{major}.{minor}"), digits.parse().unwrap_or_default()))
+    Ok(version_of(&major, &minor))
 }
 
 /// Asks for each right whether we have it; anybody may ask that of himself.
@@ -127,8 +139,7 @@ async fn may(backend: &Kubernetes, right: &Right, verb: &str) -> Result<Option<S
     let body = backend.api.send(ask).await.map_err(|refused| refused.error)?;
     let answer: Value = decode(&body)?;
     let allowed = answer.pointer("/status/allowed").and_then(Value::as_bool) == Some(true);
-    let group = if right.group.is_empty() { "" } else { "." };
-    Ok((!allowed).then(|| format!("{verb} {}{group}{}", right.resource, right.group)))
+    Ok((!allowed).then(|| right.words(verb)))
 }
 
 /// A create that is checked like any other and not carried out.

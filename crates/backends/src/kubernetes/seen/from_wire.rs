@@ -73,19 +73,24 @@ impl Fields for Condition {
     }
 }
 
+/// Metadata, spec and status, which every object of a controller has.
+fn parts<S: Fields, T: Fields>(bytes: &[u8]) -> Result<(RawMeta, S, T), Broken> {
+    let mut parts = (RawMeta::default(), S::default(), T::default());
+    fields(bytes, |number, value| {
+        match number {
+            1 => parts.0 = value.message()?,
+            2 => parts.1 = value.message()?,
+            3 => parts.2 = value.message()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(parts)
+}
+
 impl Message for Job {
     fn read(bytes: &[u8]) -> Result<Self, Broken> {
-        let mut metadata = RawMeta::default();
-        let (mut spec, mut status) = (JobSpec::default(), JobStatus::default());
-        fields(bytes, |number, value| {
-            match number {
-                1 => metadata = value.message()?,
-                2 => spec = value.message()?,
-                3 => status = value.message()?,
-                _ => {}
-            }
-            Ok(())
-        })?;
+        let (metadata, spec, status) = parts(bytes)?;
         Ok(Self { metadata: metadata.into(), spec, status })
     }
 }
@@ -114,17 +119,7 @@ impl Fields for JobStatus {
 
 impl Message for Pod {
     fn read(bytes: &[u8]) -> Result<Self, Broken> {
-        let mut metadata = RawMeta::default();
-        let (mut spec, mut status) = (RawPodSpec::default(), RawPodStatus::default());
-        fields(bytes, |number, value| {
-            match number {
-                1 => metadata = value.message()?,
-                2 => spec = value.message()?,
-                3 => status = value.message()?,
-                _ => {}
-            }
-            Ok(())
-        })?;
+        let (metadata, spec, status) = parts(bytes)?;
         Ok(RawPod { metadata: metadata.into(), spec, status }.into())
     }
 }

@@ -228,13 +228,19 @@ impl Round<'_> {
             return Err(reason);
         }
         self.first_looks()?;
-        match (&entry.last_failure, ends(entry)) {
-            (Some(failed), _) if !entry.attempts.is_empty() => self.after_failure(entry, failed),
-            // Buildkite took the job back from an agent: one of ours may have had it.
-            (None, Some(end)) if self.word_or_ask(entry, end) != Some(Standing::Open) => {
-                Err(Reason::Reserving)
-            }
-            (_, _) => Ok(()),
+        match &entry.last_failure {
+            Some(_) if entry.attempts.is_empty() => Ok(()),
+            Some(failed) => self.after_failure(entry, failed),
+            None => self.after_release(entry),
+        }
+    }
+
+    /// Buildkite took the job back from an agent: one of ours may have had it.
+    fn after_release(&mut self, entry: &Entry) -> Result<(), Reason> {
+        let Some(end) = ends(entry) else { return Ok(()) };
+        match self.word_or_ask(entry, end) {
+            Some(Standing::Open) => Ok(()),
+            Some(_) | None => Err(Reason::Reserving),
         }
     }
 

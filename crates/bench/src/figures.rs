@@ -11,6 +11,7 @@ mod memory;
 mod pods;
 mod round;
 mod single;
+mod stream;
 mod sustained;
 
 use std::future::Future;

@@ -5,6 +5,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
+
+/// When nothing is due it is still looked this often.
+const IDLE_LOOK: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -26,6 +30,20 @@ impl Clock {
     /// Moves the clock ahead; it never goes back.
     pub(crate) fn advance(&self, by: Duration) {
         *self.lock() += by;
+    }
+
+    /// Does what is due when it is due, though nobody calls: `due` does it, and says when the next
+    /// is. Sooner, where somebody says that this has changed.
+    pub(crate) async fn keep(&self, sooner: &Notify, due: impl Fn() -> Option<Timestamp>) {
+        loop {
+            let left = due().map_or(IDLE_LOOK, |due| {
+                Duration::try_from(due.duration_since(self.now())).unwrap_or_default()
+            });
+            tokio::select! {
+                () = tokio::time::sleep(left.min(IDLE_LOOK)) => {}
+                () = sooner.notified() => {}
+            }
+        }
     }
 
     fn ahead(&self) -> Duration {

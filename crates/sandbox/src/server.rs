@@ -21,8 +21,6 @@ use crate::webhook::{self, Webhook};
 
 /// How long a stop waits for requests that are being answered.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
-/// When nothing is due the timer still looks this often.
-const IDLE_LOOK: Duration = Duration::from_secs(60);
 /// Webhook deliveries that wait to be sent.
 const MAX_DELIVERIES: usize = 50_000;
 
@@ -155,18 +153,8 @@ impl Shared {
         self.journal(Journal::clear);
     }
 
-    /// Does what is due when it is due, though nobody calls.
     async fn keep_time(self: Arc<Self>) {
-        loop {
-            let due = self.engine(|engine, _| engine.next_due());
-            let left = due.map_or(IDLE_LOOK, |due| {
-                Duration::try_from(due.duration_since(self.now())).unwrap_or_default()
-            });
-            tokio::select! {
-                () = tokio::time::sleep(left.min(IDLE_LOOK)) => {}
-                () = self.earlier.notified() => {}
-            }
-        }
+        self.clock.keep(&self.earlier, || self.engine(|engine, _| engine.next_due())).await;
     }
 }
 

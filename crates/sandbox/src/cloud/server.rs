@@ -24,8 +24,6 @@ use crate::journal::{Journal, Request};
 
 /// How long a stop waits for requests that are being answered.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
-/// When nothing is due the timer still looks this often.
-const IDLE_LOOK: Duration = Duration::from_secs(60);
 
 /// How to start a cloud.
 #[derive(Clone, Debug)]
@@ -174,18 +172,8 @@ impl Shared {
         self.earlier.notify_one();
     }
 
-    /// Does what is due when it is due, though nobody calls.
     async fn keep_time(self: Arc<Self>) {
-        loop {
-            let due = self.compute(|compute, _| compute.next_due());
-            let left = due.map_or(IDLE_LOOK, |due| {
-                Duration::try_from(due.duration_since(self.now())).unwrap_or_default()
-            });
-            tokio::select! {
-                () = tokio::time::sleep(left.min(IDLE_LOOK)) => {}
-                () = self.earlier.notified() => {}
-            }
-        }
+        self.clock.keep(&self.earlier, || self.compute(|compute, _| compute.next_due())).await;
     }
 }
 

@@ -13,7 +13,8 @@ demo: ## a real pipeline on this machine, one machine per job; no account needed
 	@parts=$$(tools/real-parts agent) || [ $$? -eq 3 ]
 	export $${parts:-JITNEY_AGENT=}
 	echo "Compiles Jitney first where it is new: some minutes."
-	cargo run --package jitney -- demo
+	cargo build --package jitney
+	cargo run --quiet --package jitney --bin jitney -- demo
 
 FLEET := fleet_crowd::a_crowd_of_jobs_gets_agents_and_a_lost_node_costs_its_own_alone
 JOBS ?= 300

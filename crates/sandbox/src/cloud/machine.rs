@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::metadata;
-use super::processes::{self, MARK};
+use super::processes::{self, MARK, Mark};
 use super::server::Shared;
 
 /// Where commands are found after those of the machine and those that were given.
@@ -93,6 +93,7 @@ impl Reins {
 /// What the machine needs to know of itself.
 struct Plan {
     name: String,
+    mark: Mark,
     startup_script: Option<String>,
     clock_skew_s: i64,
 }
@@ -103,6 +104,7 @@ pub(super) async fn live(shared: Arc<Shared>, id: u64, reins: Reins) {
         let instance = compute.instance_by_id(id)?;
         Some(Plan {
             name: instance.name.clone(),
+            mark: shared.mark(id),
             startup_script: instance.attribute("startup-script").map(str::to_owned),
             clock_skew_s: instance.clock_skew_s,
         })
@@ -115,7 +117,7 @@ pub(super) async fn live(shared: Arc<Shared>, id: u64, reins: Reins) {
             shared.compute(|compute, _| compute.serial_write(id, words.as_bytes()));
             reins.ordered().await;
         }
-        processes::kill(id).await;
+        processes::kill(&plan.mark).await;
         if let Err(error) = tokio::fs::remove_dir_all(&folder).await
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -145,7 +147,7 @@ async fn run(
     let mut watched = JoinSet::new();
     if let Some(script) = &plan.startup_script {
         let mut command = command(folder, script)?;
-        environment(&mut command, shared, id, plan, processes, folder, &address.to_string());
+        environment(&mut command, shared, plan, processes, folder, &address.to_string());
         let mut child = command.spawn()?;
         listen(&mut watched, shared, id, &mut child);
         let shared = Arc::clone(shared);
@@ -159,10 +161,10 @@ async fn run(
     }
     match reins.ordered().await {
         Order::SwitchOff(patience) => tokio::select! {
-            () = processes::end(id, patience) => {}
-            () = reins.killed() => processes::kill(id).await,
+            () = processes::end(&plan.mark, patience) => {}
+            () = reins.killed() => processes::kill(&plan.mark).await,
         },
-        Order::Kill | Order::Run => processes::kill(id).await,
+        Order::Kill | Order::Run => processes::kill(&plan.mark).await,
     }
     // Their last words are in the pipes; nobody is left who could hold them open.
     while watched.join_next().await.is_some() {}
@@ -212,7 +214,6 @@ fn command(folder: &Path, script: &str) -> io::Result<Command> {
 fn environment(
     command: &mut Command,
     shared: &Shared,
-    id: u64,
     plan: &Plan,
     processes: &Processes,
     folder: &Path,
@@ -234,7 +235,7 @@ fn environment(
         .env("GCE_METADATA_ROOT", metadata)
         .env("CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE", format!("{}/compute/v1/", shared.url()))
         .envs(processes.env.iter().map(|(key, value)| (key, value)))
-        .env(MARK, id.to_string())
+        .env(MARK, plan.mark.to_string())
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

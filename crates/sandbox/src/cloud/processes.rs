@@ -2,14 +2,33 @@
 //! that, also when it has left the session. Only Linux tells; elsewhere a machine is the process
 //! group of its startup script.
 
+use std::fmt;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
+use uuid::Uuid;
 
-/// The variable that marks them; its value is the machine's id.
+/// The variable that marks them.
 pub(super) const MARK: &str = "SANDBOX_MACHINE";
 /// How often what comes up anew is killed before it is called hopeless.
 const ROUNDS: usize = 50;
+
+/// What a machine's processes bear. Another cloud's machine may have the same id, so the cloud is
+/// a part of it.
+#[derive(Clone, Debug)]
+pub(super) struct Mark(String);
+
+impl Mark {
+    pub(super) fn new(cloud: Uuid, machine: u64) -> Self {
+        Self(format!("{cloud}/{machine}"))
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
 
 /// A process that exists, as it was seen.
 #[cfg(target_os = "linux")]
@@ -34,8 +53,8 @@ fn look(entry: &std::fs::DirEntry, mark: &[u8]) -> Option<Seen> {
 }
 
 #[cfg(target_os = "linux")]
-pub(super) fn of_machine(id: u64) -> Vec<Pid> {
-    let mark = format!("{MARK}={id}").into_bytes();
+fn of_machine(mark: &Mark) -> Vec<Pid> {
+    let mark = format!("{MARK}={mark}").into_bytes();
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let all: Vec<Seen> = entries.flatten().filter_map(|entry| look(&entry, &mark)).collect();
     let mut found: Vec<Pid> = all.iter().filter(|it| it.marked).map(|it| it.pid).collect();
@@ -50,7 +69,7 @@ pub(super) fn of_machine(id: u64) -> Vec<Pid> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn of_machine(_: u64) -> Vec<Pid> {
+fn of_machine(_: &Mark) -> Vec<Pid> {
     Vec::new()
 }
 
@@ -93,11 +112,11 @@ async fn all_ended(pids: &[Pid]) {
 }
 
 /// Asks all of them to end, and kills those that have not when the patience is over.
-pub(super) async fn end(id: u64, patience: Duration) {
+pub(super) async fn end(mark: &Mark, patience: Duration) {
     let mut told: Vec<Pid> = Vec::new();
     let soft = async {
         loop {
-            let there = of_machine(id);
+            let there = of_machine(mark);
             if there.is_empty() {
                 return;
             }
@@ -108,25 +127,25 @@ pub(super) async fn end(id: u64, patience: Duration) {
         }
     };
     if tokio::time::timeout(patience, soft).await.is_err() {
-        tracing::info!(machine = id, "a machine did not shut down in time and is switched off");
+        tracing::info!(machine = %mark, "a machine did not shut down in time and is switched off");
     }
-    kill(id).await;
+    kill(mark).await;
 }
 
 /// Kills all of them, and what they start meanwhile.
-pub(super) async fn kill(id: u64) {
+pub(super) async fn kill(mark: &Mark) {
     for _ in 0..ROUNDS {
-        let there = of_machine(id);
+        let there = of_machine(mark);
         if there.is_empty() {
             return;
         }
         signal(&there, Signal::KILL);
         all_ended(&there).await;
     }
-    tracing::error!(machine = id, "processes of a machine could not be killed");
+    tracing::error!(machine = %mark, "processes of a machine could not be killed");
 }
 
 /// The same without waiting for their ends.
-pub(super) fn kill_now(id: u64) {
-    signal(&of_machine(id), Signal::KILL);
+pub(super) fn kill_now(mark: &Mark) {
+    signal(&of_machine(mark), Signal::KILL);
 }

@@ -12,12 +12,14 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use super::compute::{Compute, Effect, Knobs, Settings};
 use super::keys::Keys;
 use super::machine::{self, Machines, Reins};
+use super::processes::{self, Mark};
+use super::routes;
 use super::tokens::Tokens;
-use super::{processes, routes};
 use crate::clock::Clock;
 use crate::faults::{Fault, Faults};
 use crate::journal::{Journal, Request};
@@ -53,6 +55,8 @@ pub enum StartError {
 /// What all parts share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// What tells this cloud's machines from those of another.
+    id: Uuid,
     clock: Clock,
     compute: Mutex<Compute>,
     faults: Mutex<Faults>,
@@ -78,6 +82,11 @@ impl Shared {
 
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// What the processes of a machine bear.
+    pub(super) fn mark(&self, machine: u64) -> Mark {
+        Mark::new(self.id, machine)
     }
 
     pub(super) fn token_url(&self) -> String {
@@ -194,6 +203,7 @@ impl Cloud {
         let url = format!("http://{}", listener.local_addr().map_err(refused)?);
         let clock = Clock::start();
         let shared = Arc::new(Shared {
+            id: Uuid::new_v4(),
             compute: Mutex::new(Compute::new(options.settings, clock.now())),
             clock,
             faults: Mutex::default(),
@@ -317,7 +327,7 @@ impl Drop for Cloud {
         for (id, reins) in lock(&self.shared.reins).drain() {
             reins.kill();
             // The runtime may be ending, too, and with it whoever would do it.
-            processes::kill_now(id);
+            processes::kill_now(&self.shared.mark(id));
         }
     }
 }

@@ -123,6 +123,19 @@ async fn everything_of_a_machine_ends_with_it_also_what_left_its_session() {
 }
 
 #[tokio::test]
+async fn clouds_beside_each_other_leave_each_others_machines_alone() {
+    let [fleet, other] = [Fleet::start().await, Fleet::start().await];
+    let mut pids = Vec::new();
+    for fleet in [&fleet, &other] {
+        fleet.insert("m-1", "echo pid $$ ok; sleep 600").await;
+        pids.push(number(&fleet.hears("m-1", "pid ").await, "pid "));
+    }
+    fleet.rig.delete(A, "m-1").await;
+    fleet.rig.until(&[]).await;
+    assert_eq!([pids[0], pids[1]].map(is_alive), [false, true]);
+}
+
+#[tokio::test]
 async fn a_guest_that_shuts_down_is_waited_for() {
     let fleet = Fleet::start().await;
     fleet

@@ -62,7 +62,7 @@ pub enum Error {
 pub struct Opened {
     pub journal: Journal,
     pub ledger: Ledger,
-    /// When the newest event that made it was written, by the clock of that process.
+    /// When it was last written to, by the clock of that process: the newest event, or its begin.
     pub written_at: Timestamp,
     /// When the journal was begun; zero where that is not known.
     pub begun_at: Timestamp,

@@ -66,7 +66,7 @@ pub(super) enum Broken {
     Other(Error),
 }
 
-/// What a journal's events make, and when the newest of them was written.
+/// What a journal's events make, and when it was last written to.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
     pub ledger: Ledger,
@@ -140,8 +140,8 @@ impl Store {
         let begun = "SELECT at FROM begun";
         let begun: Option<i64> =
             self.connection.query_row(begun, [], |row| row.get(0)).optional().map_err(broken)?;
-        let mut replayed =
-            Replayed { begun_at: moment(begun.unwrap_or_default()), ..Replayed::default() };
+        let begun_at = moment(begun.unwrap_or_default());
+        let mut replayed = Replayed { begun_at, written_at: begun_at, ..Replayed::default() };
         // What outlives its job first: a job that was taken since finds it.
         for table in ["lasting", "events"] {
             let select = format!("SELECT seq, body, at FROM {table} ORDER BY seq");

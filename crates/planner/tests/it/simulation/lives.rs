@@ -32,7 +32,7 @@ impl Sim<'_> {
         shell.seen = Observation {
             instance: shell.instance.clone(),
             started_at: now,
-            journal_since: *shell.journal_since.get_or_insert(now),
+            journal_since: shell.begin_journal(now),
             buildkite: BuildkiteSeen { failing_since: Some(now), reachable_since: now },
             draining,
             ..Observation::default()

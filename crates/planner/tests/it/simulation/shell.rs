@@ -128,6 +128,15 @@ impl Shell {
         self.ledger.record(event);
     }
 
+    /// When the journal was begun; now, where there is none yet.
+    pub(crate) fn begin_journal(&mut self, shown: Timestamp) -> Timestamp {
+        if let Some(since) = self.journal_since {
+            return since;
+        }
+        self.written_at = shown;
+        *self.journal_since.insert(shown)
+    }
+
     /// What is written down bears the moment at which that is done.
     pub(crate) fn stamp(&mut self, shown: Timestamp) {
         self.kept_at = shown;

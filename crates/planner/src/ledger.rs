@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::loss::Retries;
 use crate::{
     BackendName, Bytes, Cpu, EndSeen, Failure, FinishOutcome, Invalid, JobId, JobRow, JobState,
-    Loss, MachineName, Notice, Offer, QueueKey, Request, Timestamp,
+    Loss, MachineName, Notice, Offer, QueueKey, Reason, Request, Timestamp,
 };
 
 /// How many moments of a job are kept.
@@ -209,6 +209,9 @@ pub struct Told {
     pub loss: bool,
     /// Whether it was told that policies count which may not match.
     pub assumed: bool,
+    /// Why it waits, as far as that was told: one reason of each story.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<Reason>,
 }
 
 /// One thing that happened to a job, as `explain` shows it.
@@ -241,6 +244,23 @@ impl Entry {
     #[must_use]
     pub fn next_attempt(&self) -> u32 {
         self.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0) + 1
+    }
+}
+
+/// With more stories than these, every one counts as told.
+const STORIES_MOST: usize = 16;
+
+impl Told {
+    /// Whether the developer knows of the wait, but perhaps not for how long or how often.
+    pub(crate) fn knows(&self, reason: &Reason) -> bool {
+        let full = self.waits.len() >= STORIES_MOST;
+        full || self.waits.iter().any(|known| known.is_story_of(reason))
+    }
+
+    pub(crate) fn hear(&mut self, reason: &Reason) {
+        if !self.knows(reason) {
+            self.waits.push(reason.clone());
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub use offer::{
     Stakes, Steps, Tables, Tariff, Types, Vm, Vms,
 };
 pub use origin::{LookFailure, Origin, OriginSeen};
-pub use plan::{Action, Alarm, Create, CutShort, Hold, Notice, Plan, Reason, Scope, Step};
+pub use plan::{Action, Alarm, Bound, Create, CutShort, Hold, Notice, Plan, Reason, Scope, Step};
 pub use policy::{
     Arch, BackendKind, BackendPolicy, Glob, Limits, Margins, Policy, QueuePolicy, Rule, Shapes,
     SpotPolicy, UnknownTags,

@@ -113,6 +113,38 @@ pub struct Hold {
     pub ahead: Option<u32>,
 }
 
+/// What of a limit keeps a job back. It is serialized as its name in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    Machines,
+    Cpu,
+    Memory,
+    CostPerHour,
+    /// There is room for the job, but a larger one comes before it.
+    Turn,
+}
+
+impl Reason {
+    /// Whether both tell the same, but for how long or how often. All limits are one story: which
+    /// of them keeps a job back may change from one second to the next.
+    pub(crate) fn is_story_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::CoolingDown { backend, failure, .. },
+                Self::CoolingDown { backend: other, failure: now, .. },
+            ) => backend == other && failure.class == now.class,
+            (
+                Self::BackendUnreachable { backend, .. },
+                Self::BackendUnreachable { backend: other, .. },
+            ) => backend == other,
+            (Self::Limit { .. }, Self::Limit { .. })
+            | (Self::LookingUp { .. }, Self::LookingUp { .. }) => true,
+            (one, other) => one == other,
+        }
+    }
+}
+
 /// The closed set of reasons to wait. Every text about a wait is rendered from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
@@ -120,7 +152,7 @@ pub enum Reason {
     /// A limit is reached; `scope` says whose, `limit` which.
     Limit {
         scope: Scope,
-        limit: Arc<str>,
+        limit: Bound,
     },
     /// The backend takes no more creates for now.
     CreateRate {

@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Round;
 use crate::{
@@ -15,6 +16,9 @@ use crate::{
 /// So many jobs of a queue are looked at at once: enough for a thousand a second, and no more
 /// environments in memory than that.
 const LOOKS_MOST: u32 = 32;
+/// What was told about a job is remembered for so long after its last word, whether or not the job
+/// is listed.
+const TOLD_KEPT: Duration = Duration::from_secs(600);
 
 /// One queue's waiting jobs in their order, and how far the round has come.
 struct Line<'a> {
@@ -224,23 +228,26 @@ impl<'a> Round<'a> {
         known.or_else(|| self.ledger.told.get(&job)).cloned().unwrap_or_default()
     }
 
-    /// Forgets what was told about jobs that have left the queues without us.
+    /// Forgets what was told about jobs that left the queues without us, some time ago: one listing
+    /// may lack a job, and the next one have it again.
     pub(super) fn forget_told(&mut self) {
         if self.ledger.told.is_empty() {
             return;
         }
         let ledger = self.ledger;
         let mut visible = BTreeSet::new();
-        let mut oldest = None;
+        let mut oldest = self.now;
         for queue in self.seen.queues.values() {
-            let Some(listed_at) = queue.listed_at else { return };
-            oldest =
-                Some(oldest.map_or(listed_at, |oldest: crate::Timestamp| oldest.min(listed_at)));
+            match queue.listed_at {
+                Some(at) => oldest = oldest.min(at),
+                // It may come soon, and show them all; or never.
+                None if self.now < self.seen.started_at.plus(TOLD_KEPT) => return,
+                None => {}
+            }
             visible.extend(queue.candidates.iter().map(|candidate| candidate.row.id));
         }
-        let Some(oldest) = oldest else { return };
         for (job, told) in &ledger.told {
-            let before = told.last.as_ref().is_none_or(|(_, at)| *at < oldest);
+            let before = told.last.as_ref().is_none_or(|(_, at)| at.plus(TOLD_KEPT) < oldest);
             if before && !visible.contains(job) {
                 let why = "it left the queue without us".into();
                 self.fact(Event::Forgotten { job: *job, at: self.now, why });

@@ -8,7 +8,7 @@ use super::trials::Trials;
 use super::usage::{Amount, Usage};
 use crate::ledger::{Used, sum, used};
 use crate::{
-    BackendName, BackendPolicy, BackendSeen, Failure, JobId, Ledger, Limits, MachineSeen,
+    BackendName, BackendPolicy, BackendSeen, Bound, Failure, JobId, Ledger, Limits, MachineSeen,
     Observation, Offer, Policy, QueueKey, Reason, Request, Scope, Timestamp,
 };
 
@@ -175,7 +175,7 @@ impl<'a> Round<'a> {
     fn shared_room(&self, shared: &[(Scope, Limits)], offer: &Offer) -> Result<(), Reason> {
         for (scope, limits) in shared {
             if let Some(limit) = self.room.usage.broken(scope, limits, offer_amount(offer)) {
-                return Err(Reason::Limit { scope: scope.clone(), limit: limit.into() });
+                return Err(Reason::Limit { scope: scope.clone(), limit });
             }
         }
         Ok(())
@@ -201,11 +201,11 @@ impl<'a> Round<'a> {
     fn fits(&mut self, scope: Scope, limits: &Limits, more: Amount) -> Result<(), Reason> {
         let broken = self.room.usage.broken(&scope, limits, more);
         let closed = self.room.closed.contains(&scope);
-        let Some(limit) = broken.or(closed.then_some("turn")) else { return Ok(()) };
+        let Some(limit) = broken.or(closed.then_some(Bound::Turn)) else { return Ok(()) };
         if more.over(limits).is_none() {
             self.room.closed.insert(scope.clone());
         }
-        Err(Reason::Limit { scope, limit: limit.into() })
+        Err(Reason::Limit { scope, limit })
     }
 
     fn offer_open(&mut self, offer: &Offer) -> Result<(), Reason> {

@@ -94,22 +94,16 @@ impl Round<'_> {
             Notice::Waiting { .. } => {}
         }
         let Some((last, at)) = &told.last else { return true };
+        let Notice::Waiting { reason, .. } = notice else { return true };
         if last == notice {
             return false;
         }
         let margins = &self.policy.margins;
-        match (last, notice) {
-            (Notice::Waiting { reason: before, .. }, Notice::Waiting { reason: now, .. }) => {
-                let pause = if same_story(before, now) {
-                    // Only its place changed: the longer it waits, the more seldom.
-                    margins.tell_again.saturating_mul(1 + told.count / 4)
-                } else {
-                    margins.tell_after
-                };
-                self.due(at.plus(pause))
-            }
-            (_, _) => true,
+        if told.knows(reason) {
+            // Only its place changed, or reasons take turns: the longer it waits, the more seldom.
+            return self.due(at.plus(margins.tell_again.saturating_mul(1 + told.count / 4)));
         }
+        !matches!(last, Notice::Waiting { .. }) || self.due(at.plus(margins.tell_after))
     }
 }
 
@@ -143,22 +137,5 @@ fn worth_telling(reason: &Reason) -> bool {
         | Reason::LeaseLapsing
         | Reason::Failing
         | Reason::Foreign { nearest: None, .. } => false,
-    }
-}
-
-/// Whether two reasons tell the same, but for how long or how often.
-fn same_story(before: &Reason, now: &Reason) -> bool {
-    match (before, now) {
-        (
-            Reason::CoolingDown { backend: before, failure: old, .. },
-            Reason::CoolingDown { backend: now, failure: new, .. },
-        ) => before == now && old.class == new.class,
-        (
-            Reason::BackendUnreachable { backend: before, .. },
-            Reason::BackendUnreachable { backend: now, .. },
-        ) => before == now,
-        (Reason::Limit { scope: before, .. }, Reason::Limit { scope: now, .. }) => before == now,
-        (Reason::LookingUp { .. }, Reason::LookingUp { .. }) => true,
-        (before, now) => before == now,
     }
 }

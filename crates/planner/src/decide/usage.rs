@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ledger::{Used, sum};
-use crate::{Bytes, Cpu, Limits, QueueKey, Scope};
+use crate::{Bound, Bytes, Cpu, Limits, QueueKey, Scope};
 
 /// What is held now counts for so much longer: the longer, the less the past weighs.
 const AHEAD_MILLIS: u64 = 60_000;
@@ -38,17 +38,17 @@ impl Amount {
         }
     }
 
-    /// The first limit that this exceeds, by its name in the configuration.
-    pub(super) fn over(&self, limits: &Limits) -> Option<&'static str> {
+    /// The first limit that this exceeds.
+    pub(super) fn over(&self, limits: &Limits) -> Option<Bound> {
         let over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
         if over(limits.machines.map(u64::from), u64::from(self.machines)) {
-            Some("machines")
+            Some(Bound::Machines)
         } else if over(limits.cpu.map(|cpu| u64::from(cpu.millis())), self.cpu) {
-            Some("cpu")
+            Some(Bound::Cpu)
         } else if over(limits.memory.map(Bytes::get), self.memory) {
-            Some("memory")
+            Some(Bound::Memory)
         } else if over(limits.cost_micros_per_hour, self.cost_micros_per_hour) {
-            Some("cost_per_hour")
+            Some(Bound::CostPerHour)
         } else {
             None
         }
@@ -105,13 +105,8 @@ impl Usage {
         self.sums.get(scope).copied().unwrap_or_default()
     }
 
-    /// The first limit that `more` would break, by its name in the configuration.
-    pub(super) fn broken(
-        &self,
-        scope: &Scope,
-        limits: &Limits,
-        more: Amount,
-    ) -> Option<&'static str> {
+    /// The first limit that `more` would break.
+    pub(super) fn broken(&self, scope: &Scope, limits: &Limits, more: Amount) -> Option<Bound> {
         // Most scopes have none: then nothing is looked up.
         if *limits == Limits::default() {
             return None;

@@ -217,7 +217,7 @@ impl Ledger {
             Notice::CutShort { attempt, .. } => told.cut_short = told.cut_short.max(*attempt),
             Notice::Assumed { .. } => told.assumed = true,
             Notice::Replaced { .. } | Notice::NotRetried { .. } => told.loss = true,
-            Notice::Waiting { .. } => {}
+            Notice::Waiting { reason, .. } => told.hear(reason),
         }
         told.last = Some((notice, at));
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::shape::spell_duration;
-use crate::{CutShort, Hold, Notice, Reason, Scope, Timestamp};
+use crate::{Bound, CutShort, Hold, Notice, Reason, Scope, Timestamp};
 
 use super::{line, open_ended};
 
@@ -42,9 +42,12 @@ impl Reason {
 
     fn text(&self, now: Timestamp) -> String {
         match self {
-            Self::Limit { scope, limit } => {
-                format!("Waiting for room: {scope} has reached its limit of {}", limited(limit))
-            }
+            Self::Limit { scope, limit } => match limit.words() {
+                Some(limit) => format!("Waiting for room: {scope} has reached its limit of {limit}"),
+                None => {
+                    format!("Waiting for room: a larger job before it takes what {scope} has left")
+                }
+            },
             Self::CreateRate { backend } => {
                 format!(
                     "Waiting for its turn: backend {backend} takes no more new machines just now"
@@ -130,6 +133,19 @@ impl Reason {
             | Self::LeaseLapsing
             | Self::Failing
             | Self::Foreign { .. } => false,
+        }
+    }
+}
+
+impl Bound {
+    /// What there is a limit of, as people say it.
+    const fn words(self) -> Option<&'static str> {
+        match self {
+            Self::Machines => Some("machines"),
+            Self::Cpu => Some("vCPU"),
+            Self::Memory => Some("memory"),
+            Self::CostPerHour => Some("cost per hour"),
+            Self::Turn => None,
         }
     }
 }
@@ -245,15 +261,6 @@ fn looking_up(policies: &[usize], failed: Option<&str>) -> String {
         Some(words) => format!("Buildkite has not told yet: {}", open_ended(words)),
     };
     format!("{asks} where its build comes from, and {so_far}")
-}
-
-/// A limit by its name in the configuration, as people say it.
-fn limited(limit: &str) -> &str {
-    match limit {
-        "cpu" => "vCPU",
-        "cost_per_hour" => "cost per hour",
-        other => other,
-    }
 }
 
 /// `in 12s`, to the second and rounded up; `at once` where it is due.

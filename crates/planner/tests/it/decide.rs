@@ -8,6 +8,7 @@ mod origin;
 mod released;
 mod render;
 mod scene;
+mod tell;
 mod vms;
 
 use job::job;

@@ -16,3 +16,4 @@ mod simulation;
 mod vms;
 mod words;
 mod words_doom;
+mod words_limit;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{
-    Alarm, Bytes, CutShort, Failure, FailureClass, Foreign, Hold, Invalid, JobId, NotRetried,
-    Notice, Reason, Scope, TagError, Timestamp,
+    Alarm, Bound, Bytes, CutShort, Failure, FailureClass, Foreign, Hold, Invalid, JobId,
+    NotRetried, Notice, Reason, Scope, TagError, Timestamp,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -24,25 +24,25 @@ type Row = (Reason, &'static str, &'static str);
 
 /// Reasons before anything was asked for, each with its key and its words.
 fn reasons_to_wait() -> Vec<Row> {
-    let limit = |scope, limit: &str| Reason::Limit { scope, limit: limit.into() };
+    let limit = |scope, limit| Reason::Limit { scope, limit };
     vec![
         (
-            limit(Scope::All, "machines"),
+            limit(Scope::All, Bound::Machines),
             "limit",
             "Waiting for room: this Jitney has reached its limit of machines",
         ),
         (
-            limit(Scope::Queue("jit".into()), "cpu"),
+            limit(Scope::Queue("jit".into()), Bound::Cpu),
             "limit",
             "Waiting for room: queue jit has reached its limit of vCPU",
         ),
         (
-            limit(Scope::Policy(0), "memory"),
+            limit(Scope::Policy(0), Bound::Memory),
             "limit",
             "Waiting for room: policy 1 has reached its limit of memory",
         ),
         (
-            limit(Scope::Backend(here()), "cost_per_hour"),
+            limit(Scope::Backend(here()), Bound::CostPerHour),
             "limit",
             "Waiting for room: backend here has reached its limit of cost per hour",
         ),

@@ -96,8 +96,8 @@ const fn cut_short(why: &CutShort) -> &'static str {
 fn reason(reason: &Reason) -> Option<String> {
     Some(match reason {
         Reason::Limit { scope, limit } => match scope {
-            Scope::All => format!("limit all {limit}"),
-            other => format!("limit {other:?} {limit}"),
+            Scope::All => format!("limit all {}", format!("{limit:?}").to_lowercase()),
+            other => format!("limit {other:?} {limit:?}"),
         },
         Reason::QueuePaused => "queue paused".into(),
         Reason::Draining => "draining".into(),

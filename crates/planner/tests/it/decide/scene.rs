@@ -362,6 +362,12 @@ impl Scene {
         (cost.micros, cost.unpriced)
     }
 
+    /// What is written down before what the round would do.
+    pub(super) fn intents(&self) -> Vec<Event> {
+        let plan = decide(&self.ledger, &self.seen, &self.policy, self.now);
+        plan.steps.into_iter().flat_map(|step| step.intents).collect()
+    }
+
     /// The plan as one line: facts and calls; waits; alarms.
     /// Of the machine that is asked for now, its type, its place and whether it is on spot; else why
     /// the job waits.

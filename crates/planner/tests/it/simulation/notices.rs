@@ -1,10 +1,10 @@
 //! G7: a job that waits says why, within 2 s of the round that first knew it; it gets 100 words at
 //! most, and none of the last three is spent on waiting.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use planner::{Action, Event, FailureClass, JobId, Notice, Reason, Scope, Timestamp};
+use planner::{Action, Event, FailureClass, JobId, Notice, Reason, Timestamp};
 
 use super::calls::Call;
 use super::invariants::Promise;
@@ -15,8 +15,10 @@ use super::world::Sim;
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
     count: BTreeMap<JobId, u32>,
-    /// What a job's developer heard last from this process: why it waits.
-    told: BTreeMap<(usize, JobId), Story>,
+    /// What a job's developer has heard from this process of why it waits.
+    told: BTreeMap<(usize, JobId), Vec<Story>>,
+    /// When a developer heard again what was told before.
+    again: BTreeMap<(usize, JobId), VecDeque<Timestamp>>,
     /// What the developer has to hear, known since then.
     due: BTreeMap<(usize, JobId), (Story, Timestamp)>,
 }
@@ -24,7 +26,7 @@ pub(crate) struct Notices {
 /// A reason to wait, without what changes while it lasts.
 #[derive(Clone, Debug, PartialEq)]
 enum Story {
-    Limit(Scope),
+    Limit,
     Paused,
     Draining,
     Unreachable(String),
@@ -39,11 +41,14 @@ enum Story {
 const WITHIN: Duration = Duration::from_secs(2);
 const MOST: u32 = 100;
 const KEPT_FOR_THE_END: u32 = 3;
+/// More words than these within that time about what was told before are a flood.
+const AGAIN_MOST: usize = 10;
+const AGAIN_SPAN: Duration = Duration::from_secs(600);
 
 /// What of a reason a developer has to hear; none where it only tells that we are at work.
 fn story(reason: &Reason) -> Option<Story> {
     match reason {
-        Reason::Limit { scope, .. } => Some(Story::Limit(scope.clone())),
+        Reason::Limit { .. } => Some(Story::Limit),
         Reason::QueuePaused => Some(Story::Paused),
         Reason::Draining => Some(Story::Draining),
         Reason::BackendUnreachable { backend, .. } => Some(Story::Unreachable(backend.to_string())),
@@ -71,7 +76,8 @@ fn story(reason: &Reason) -> Option<Story> {
 }
 
 impl Notices {
-    fn heard(&mut self, index: usize, job: JobId, notice: &Notice) {
+    /// Whether the developer had heard that before.
+    fn heard(&mut self, index: usize, job: JobId, notice: &Notice) -> bool {
         let story = match notice {
             Notice::Waiting { reason, .. } => story(reason),
             Notice::Made { .. }
@@ -81,10 +87,23 @@ impl Notices {
             | Notice::NotRetried { .. }
             | Notice::Assumed { .. } => None,
         };
-        match story {
-            Some(story) => self.told.insert((index, job), story),
-            None => self.told.remove(&(index, job)),
-        };
+        let Some(story) = story else { return false };
+        let told = self.told.entry((index, job)).or_default();
+        let again = told.contains(&story);
+        if !again {
+            told.push(story);
+        }
+        again
+    }
+
+    /// How often the developer was told again within the last ten minutes, with this word.
+    fn told_again(&mut self, index: usize, job: JobId, now: Timestamp) -> usize {
+        let times = self.again.entry((index, job)).or_default();
+        times.push_back(now);
+        while times.front().is_some_and(|at| now.since(*at) > AGAIN_SPAN) {
+            times.pop_front();
+        }
+        times.len()
     }
 
     /// A process begins with what its journal says was told.
@@ -105,7 +124,13 @@ impl Sim<'_> {
     /// A word is on its way to a developer.
     pub(crate) fn check_notice(&mut self, call: &Call) {
         let Action::Notify { job, notice, .. } = &call.action else { return };
-        self.watch.notices.heard(call.shell, *job, notice);
+        if self.watch.notices.heard(call.shell, *job, notice) {
+            let times = self.watch.notices.told_again(call.shell, *job, self.now);
+            if times > AGAIN_MOST {
+                let text = format!("{notice:?} is word {times} in ten minutes of what was told");
+                self.broke(Promise::G7, Some(*job), text);
+            }
+        }
         if let Notice::CutShort { attempt, .. } = notice
             && !self.ran_on(*job, *attempt)
             && !self.came_late(*job)
@@ -146,19 +171,22 @@ impl Sim<'_> {
     pub(crate) fn check_told(&mut self, index: usize) {
         let (now, shell) = (self.now, &self.shells[index]);
         let mute = is_mute(shell);
-        let Notices { count, told, due } = &mut self.watch.notices;
+        let Notices { count, told, due, .. } = &mut self.watch.notices;
         due.retain(|(of, job), _| *of != index || shell.holds.contains_key(job));
         for (job, hold) in &shell.holds {
             let key = (index, *job);
             let spent = count.get(job).is_some_and(|count| *count >= MOST - KEPT_FOR_THE_END);
             let story = story(&hold.reason).filter(|_| !spent);
-            let Some(story) = story.filter(|story| told.get(&key) != Some(story)) else {
+            let news = |story: &Story| told.get(&key).is_none_or(|told| !told.contains(story));
+            let Some(story) = story.filter(news) else {
                 due.remove(&key);
                 continue;
             };
-            let same = due.get(&key).filter(|(known, _)| *known == story && !mute);
-            if same.is_none() {
-                due.insert(key, (story, now));
+            // Where one reason follows another, the developer still waits for the first word.
+            let (known, since) = due.entry(key).or_insert_with(|| (story.clone(), now));
+            *known = story;
+            if mute {
+                *since = now;
             }
         }
         self.check_overdue();

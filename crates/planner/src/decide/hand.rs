@@ -78,10 +78,10 @@ impl Round<'_> {
     }
 
     /// Asks at the pace of the job's phase. Nothing is asked about a job that has ended, nor about
-    /// one that is not reserved yet.
+    /// one that is not reserved yet, or not any more.
     fn keep_asking(&mut self, entry: &Entry) {
         let begun = entry.lease.is_some()
-            || entry.refused_at.is_some()
+            || entry.leased_until > self.now
             || !entry.attempts.is_empty()
             || entry.acquired_at.is_some();
         if entry.ended.is_some() || !begun {

@@ -11,12 +11,14 @@ use crate::{
     FinishOutcome, JobId, MachineName, Notice, Offer, Outcome, Reason, Request, Timestamp,
 };
 
-/// How long after a refusal a job that is still open is reserved again.
+/// How long after a refusal a job that is still open is reserved again, or let go of.
 const REFUSED_AGAIN: Duration = Duration::from_secs(5);
 /// How long after a token that is too short another is tried for.
 const MINT_AGAIN: Duration = Duration::from_secs(2);
 const FINISH_AGAIN_FIRST: Duration = Duration::from_secs(1);
 const FINISH_AGAIN_MOST: Duration = Duration::from_secs(30);
+
+const SOMEBODY_ELSE: &str = "somebody else has the job";
 
 impl Round<'_> {
     pub(super) fn next(&mut self, entry: &Entry) {
@@ -126,12 +128,6 @@ impl Round<'_> {
         self.reserve(&entry.queue, entry.job, at, at);
     }
 
-    /// Whether the job was refused, and no machine nor reservation of ours is left. To extend what
-    /// we have may be refused too: until its end nobody else can work on the job.
-    fn is_taken_from_us(&mut self, entry: &Entry) -> bool {
-        entry.refused_at.is_some() && entry.attempts.is_empty() && self.due(entry.leased_until)
-    }
-
     fn doomed(&self, entry: &Entry) -> Option<Doom> {
         let Failed { failure, .. } = entry.last_failure.as_ref()?;
         if failure.class == FailureClass::Rejected {
@@ -150,8 +146,8 @@ impl Round<'_> {
     fn fail(&mut self, entry: &Entry, doom: &Doom) {
         self.hold(entry.job, &entry.queue, Reason::Failing, None);
         if entry.lease.is_none_or(|lease| lease.until <= self.now) {
-            if self.is_taken_from_us(entry) {
-                return self.part(entry, "somebody else has the job");
+            if let_go_at(entry).is_some_and(|at| self.due(at)) {
+                return self.part(entry, SOMEBODY_ELSE);
             }
             return self.reserve_anew(entry);
         }
@@ -193,8 +189,12 @@ impl Round<'_> {
         let Some(request) = &entry.request else {
             return self.hold(entry.job, &entry.queue, Reason::LeaseLapsing, None);
         };
-        if self.is_taken_from_us(entry) {
-            return self.part(entry, "somebody else has the job");
+        let lost = entry.leased_until <= self.now;
+        if let Some(at) = let_go_at(entry).filter(|_| lost) {
+            if self.due(at) {
+                return self.part(entry, SOMEBODY_ELSE);
+            }
+            return self.hold(entry.job, &entry.queue, Reason::Reserving, None);
         }
         let offer = self.place(&entry.queue, entry.job, request).cloned();
         if let Ok(offer) = &offer {
@@ -371,4 +371,12 @@ fn jitter(job: JobId, attempt: u32, pause: Duration) -> Duration {
         .rotate_left(23);
     let share = u32::try_from(mixed % 1000).unwrap_or_default();
     pause.saturating_mul(share) / 2000
+}
+
+/// When to let go of a job that was refused, and of which we have no machine. To extend what we have
+/// may be refused too: until its end nobody else can work on the job. A listing may show the job for
+/// some time yet, so it is kept for a moment, and not reserved at every look.
+fn let_go_at(entry: &Entry) -> Option<Timestamp> {
+    let refused_at = entry.refused_at.filter(|_| entry.attempts.is_empty())?;
+    Some(entry.leased_until.max(refused_at.plus(REFUSED_AGAIN)))
 }

@@ -369,9 +369,11 @@ fn what_another_installation_made_with_the_name_of_ours_is_not_deleted_as_ours()
 }
 
 #[test]
-fn a_job_that_somebody_else_took_is_let_go() {
-    let scene = Scene::new().taken(job(1)).refused(1);
-    check(&scene, "fact 1 forgotten");
+fn a_job_that_somebody_else_took_is_let_go_and_not_tried_at_every_look() {
+    let scene = Scene::new().taken(job(1)).visible(job(1)).refused(1);
+    check(&scene, "");
+    check(&scene.after(4).listed_now(), "");
+    check(&scene.after(5).listed_now(), "fact 1 forgotten");
 }
 
 #[test]
@@ -380,7 +382,7 @@ fn a_claimed_job_whose_renewal_is_refused_is_kept_while_it_may_be_ours() {
     check(&scene, "ask 1");
     let open = scene.after(6).said(1, Reserved);
     check(&open, "reserve 1");
-    check(&scene.after(400).refused(1), "fact 1 forgotten");
+    check(&scene.after(400).refused(1).after(5), "fact 1 forgotten");
 }
 
 #[test]

@@ -38,7 +38,8 @@ fn limits_that_take_turns_are_one_story() {
 #[test]
 fn a_reason_that_was_not_told_before_is_told_at_once_and_then_seldom() {
     let limited = Scene::new().made(job(1), 1).visible(job(2)).limit_machines(1);
-    let told = |scene: &Scene| scene.intents().into_iter().find(|event| event.job() == Scene::id(2));
+    let told =
+        |scene: &Scene| scene.intents().into_iter().find(|event| event.job() == Scene::id(2));
     let scene = limited.record(told(&limited).expect("the limit is told"));
     let paused = scene.after(1).listed_now().paused();
     let paused = paused.record(told(&paused).expect("the pause is told"));

@@ -333,7 +333,9 @@ impl Sim<'_> {
                 Key::Create(..) | Key::Retry(_) => (MINUTE, 15),
                 Key::Delete(..) | Key::Finish(_) => (MINUTE, 20),
                 // Who starts anew has to look anew.
-                Key::Reserve(_) | Key::Mint(_) | Key::Record(_) => (MINUTE, 40),
+                Key::Mint(_) | Key::Record(_) => (MINUTE, 40),
+                // A refused one each 5 s, and anew in each life.
+                Key::Reserve(_) => (MINUTE, 25),
                 // Five in each life of a process, and it may die fourteen times.
                 Key::Look(_) => (MINUTE, 75),
                 // Those have a promise of their own.

@@ -46,6 +46,9 @@ pub enum Event {
         attempt: u32,
         name: MachineName,
         offer: Offer,
+        /// After how long it ends by itself; not said in journals of before 27 November 2026.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lifetime: Option<Duration>,
         dispatch: Arc<str>,
         at: Timestamp,
     },

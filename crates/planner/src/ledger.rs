@@ -108,6 +108,9 @@ pub struct Attempt {
     pub memory: Bytes,
     /// None for an adopted machine.
     pub offer: Option<Offer>,
+    /// After how long it ends by itself, as it was first asked for: later requests are the same.
+    #[serde(default)]
+    pub lifetime: Option<Duration>,
     pub dispatch: Arc<str>,
     /// When it was first about to be asked for.
     pub intended_at: Timestamp,

@@ -58,10 +58,8 @@ fn rest(
         .backends
         .get(&attempt.backend)
         .and_then(|backend| backend.machines.get(&(entry.job, attempt.number)));
-    let asked = || {
-        let request = entry.request.as_ref();
-        request.map_or(Duration::ZERO, |request| policy.lifetime(&entry.queue, &request.shape))
-    };
+    let today = || Some(policy.lifetime(&entry.queue, &entry.request.as_ref()?.shape));
+    let asked = || attempt.lifetime.or_else(today).unwrap_or_default();
     let life = listed.map_or_else(asked, |machine| machine.deadline_at.since(machine.created_at));
     match attempt.outcome {
         Outcome::Made { at } => life.saturating_sub(now.since(at.max(seen.started_at))),

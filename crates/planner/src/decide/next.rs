@@ -279,15 +279,19 @@ impl Round<'_> {
             return self.short_token(entry, attempt, token.issued_at);
         }
         let name = MachineName::of(&self.policy.name, entry.job, attempt);
+        let known = entry.attempts.iter().find(|known| known.number == attempt);
+        let deadline = known
+            .and_then(|known| known.lifetime)
+            .unwrap_or_else(|| self.policy.lifetime(&entry.queue, &request.shape));
         let intent = Event::CreateIntended {
             job: entry.job,
             attempt,
             name: name.clone(),
             offer: offer.clone(),
+            lifetime: Some(deadline),
             dispatch: self.seen.dispatch.clone(),
             at: self.now,
         };
-        let deadline = self.policy.lifetime(&entry.queue, &request.shape);
         let create = Create {
             job: entry.job,
             attempt,

@@ -8,7 +8,7 @@ use super::{MOMENTS_MOST, REMEMBER_LEFT, used};
 use crate::{
     Adoption, Attempt, BackendName, CreateOutcome, Delete, Doom, Entry, Event, Failed, Failure,
     FailureClass, Finish, JobId, JobRow, JobState, Lease, Ledger, Loss, LossStep, MachineName,
-    Moment, Notice, Offer, Outcome, Request, Retry, RetryOutcome, Timestamp, Told,
+    Moment, Notice, Outcome, Request, Retry, RetryOutcome, Timestamp, Told,
 };
 
 /// First waits before the same request is repeated; doubled each time, up to the longest.
@@ -31,8 +31,18 @@ impl Ledger {
             Event::CreateEnded { job, attempt, outcome, at } => {
                 self.create_ended(job, attempt, outcome, at);
             }
-            Event::CreateIntended { attempt, name, offer, dispatch, at, .. } => {
-                self.with(job, |entry| entry.create_intended(attempt, name, offer, dispatch, at));
+            Event::CreateIntended { attempt, name, offer, lifetime, dispatch, at, .. } => {
+                self.with(job, |entry| {
+                    let new = || Attempt {
+                        lifetime,
+                        dispatch,
+                        cpu: offer.cpu,
+                        memory: offer.memory,
+                        offer: Some(offer.clone()),
+                        ..Attempt::new(attempt, name, offer.backend, at)
+                    };
+                    entry.create_intended(attempt, new, at);
+                });
             }
             Event::AttemptFailed { attempt, failure, charged, at, .. } => {
                 self.attempt_failed(job, attempt, failure, charged, at);
@@ -328,23 +338,11 @@ impl Entry {
         self.lease = None;
     }
 
-    fn create_intended(
-        &mut self,
-        number: u32,
-        name: MachineName,
-        offer: Offer,
-        dispatch: Arc<str>,
-        at: Timestamp,
-    ) {
+    fn create_intended(&mut self, number: u32, new: impl FnOnce() -> Attempt, at: Timestamp) {
         if !self.attempts.iter().any(|known| known.number == number) {
-            let mut attempt = Attempt::new(number, name, offer.backend.clone(), at);
-            attempt.cpu = offer.cpu;
-            attempt.memory = offer.memory;
-            attempt.offer = Some(offer);
-            attempt.dispatch = dispatch;
             // Most jobs have one attempt: no room for four is made.
             self.attempts.reserve_exact(1);
-            self.attempts.push(attempt);
+            self.attempts.push(new());
         }
         if let Some(attempt) = self.attempts.iter_mut().find(|known| known.number == number) {
             attempt.tries = attempt.tries.saturating_add(1);
@@ -425,6 +423,7 @@ impl Attempt {
             cpu: crate::Cpu::default(),
             memory: crate::Bytes::default(),
             offer: None,
+            lifetime: None,
             dispatch: "".into(),
             intended_at: at,
             outcome: Outcome::Asked { at },

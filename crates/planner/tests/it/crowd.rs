@@ -140,7 +140,9 @@ impl Crowd {
         let made = machine(job, &queue, &offer, name.clone(), number % 10);
         let backend = offer.backend.clone();
         let dispatch = "0".into();
-        self.ledger.record(Event::CreateIntended { job, attempt: 1, name, offer, dispatch, at });
+        let lifetime = None;
+        let intent = Event::CreateIntended { job, attempt: 1, name, offer, lifetime, dispatch, at };
+        self.ledger.record(intent);
         let outcome = CreateOutcome::Made;
         self.ledger.record(Event::CreateEnded { job, attempt: 1, outcome, at });
         let token = TokenSeen { attempt: 1, issued_at: at, expires_at: until };

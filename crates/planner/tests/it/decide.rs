@@ -11,11 +11,13 @@ mod scene;
 mod tell;
 mod vms;
 
+use std::time::Duration;
+
 use job::job;
 use scene::Scene;
 
-use planner::FailureClass;
 use planner::JobState::{Canceled, Canceling, Finished, Reserved, Running, Scheduled};
+use planner::{Event, FailureClass};
 
 fn check(scene: &Scene, expected: &str) {
     assert_eq!(scene.plan(), expected);
@@ -436,6 +438,24 @@ fn what_may_be_alive_counts_until_its_deadline() {
     check(&Scene::new().stray(7, 2, "them").settled(), (0, 1));
     let gone = made.after(1).deleted(1, 1).after(1).listed_now().said(1, Canceled).settled();
     check(&gone, (0, 0));
+}
+
+#[test]
+fn what_is_asked_for_again_is_the_same_after_a_reload() {
+    let asked = Scene::new().taken(job(1)).reserved(1).asked(1, 1).token(1, 1);
+    let reloaded = asked.change(|scene| {
+        let queues = scene.policy.queues.values_mut();
+        queues.for_each(|queue| queue.start_timeout = Duration::from_secs(1));
+    });
+    assert_eq!(reloaded.worst_cost(), asked.worst_cost());
+    let again = reloaded.after(121).listed_now();
+    let lifetimes: Vec<_> = again.intents().iter().filter_map(lifetime).collect();
+    assert_eq!(lifetimes, [Duration::from_secs(4020)]);
+}
+
+fn lifetime(event: &Event) -> Option<Duration> {
+    let Event::CreateIntended { lifetime, .. } = event else { return None };
+    *lifetime
 }
 
 #[test]

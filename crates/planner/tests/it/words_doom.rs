@@ -59,7 +59,8 @@ fn ledger(tried: Vec<Tried>) -> (Ledger, JobId) {
         };
         let name = format!("jitney-7-{attempt}").as_str().into();
         let dispatch = "d".into();
-        ledger.record(Event::CreateIntended { job, attempt, name, offer, dispatch, at: START });
+        let (lifetime, at) = (None, START);
+        ledger.record(Event::CreateIntended { job, attempt, name, offer, lifetime, dispatch, at });
         let outcome = CreateOutcome::Made;
         ledger.record(Event::CreateEnded { job, attempt, outcome, at: START });
         if let Some(end) = tried.ended {

@@ -213,7 +213,9 @@ impl Scene {
     pub(super) fn asked_for(&self, number: u128, attempt: u32, offer: Offer) -> Self {
         let name = MachineName::of("jitney", id(number), attempt);
         let (dispatch, at) = ("d".into(), self.now);
-        self.record(Event::CreateIntended { job: id(number), attempt, name, offer, dispatch, at })
+        let lifetime = Some(Duration::from_secs(4020));
+        let job = id(number);
+        self.record(Event::CreateIntended { job, attempt, name, offer, lifetime, dispatch, at })
     }
 
     pub(super) fn running(&self, job: Job, attempt: u32) -> Self {

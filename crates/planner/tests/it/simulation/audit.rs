@@ -56,7 +56,7 @@ impl Audit {
                     (!written).then(|| (Promise::Retries, *job, text.to_owned()))
                 }
                 Action::Create(create) => {
-                    lasting(policy, create).or_else(|| self.storm(seen, now, create))
+                    lasting(ledger, policy, create).or_else(|| self.storm(seen, now, create))
                 }
                 Action::Delete { job, .. } => unfounded(ledger.entry(*job)?, seen, policy, now),
                 Action::Ask { .. }
@@ -195,9 +195,12 @@ fn unfounded(entry: &Entry, seen: &Observation, policy: &Policy, now: Timestamp)
 }
 
 /// The machine ends by itself as soon as it can be of no use any more.
-fn lasting(policy: &Policy, create: &Create) -> Option<Found> {
+fn lasting(ledger: &Ledger, policy: &Policy, create: &Create) -> Option<Found> {
     let starts = policy.queues.get(&create.queue)?.start_timeout;
-    let most = create.shape.time + starts + policy.margins.grace;
+    let today = create.shape.time + starts + policy.margins.grace;
+    let mut attempts = ledger.entry(create.job).into_iter().flat_map(|entry| &entry.attempts);
+    let known = attempts.find(|attempt| attempt.number == create.attempt);
+    let most = known.and_then(|attempt| attempt.lifetime).unwrap_or(today);
     (create.deadline > most).then(|| {
         let text = format!("{} may live for {:?}, not {most:?}", create.name, create.deadline);
         (Promise::G3, create.job, text)

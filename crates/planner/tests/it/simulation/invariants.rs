@@ -174,8 +174,8 @@ impl Sim<'_> {
     /// The machine ends by itself: not before its job has had its time, and not much later.
     fn check_deadline(&mut self, order: &Order) {
         let create = &order.create;
-        let least = create.shape.time + self.scene.start_timeout;
-        let most = least + self.policy.margins.grace;
+        let most = create.shape.time + self.scene.start_timeout + self.policy.margins.grace;
+        let least = create.shape.time + self.least_start_timeout();
         if create.deadline < least || create.deadline > most {
             let text = format!(
                 "{} would live for {:?}, and {least:?} to {most:?} is right",
@@ -224,7 +224,7 @@ impl Sim<'_> {
         };
         let (job, name) = (machine.seen.job, machine.seen.name.clone());
         let (created_at, adopted) = (machine.seen.created_at, machine.adopted);
-        let timeout = self.scene.start_timeout;
+        let timeout = self.least_start_timeout();
         let Some(word) = call.word.filter(|word| word.state != JobState::Unknown) else {
             if call.knew_end && self.buildkite.state(job).is_terminal() {
                 return;

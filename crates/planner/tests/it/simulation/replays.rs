@@ -25,7 +25,8 @@ fn check_seed(seed: u64) -> (usize, usize) {
     let mut known: Option<Arc<Policy>> = None;
     let ran = run_with(&Setting::of_seed(seed), false, &mut |ledger, seen, policy, now| {
         let plan = decide(ledger, seen, policy, now);
-        let policy = Arc::clone(known.get_or_insert_with(|| Arc::new(policy.clone())));
+        let same = known.take().filter(|known| **known == *policy);
+        let policy = Arc::clone(known.insert(same.unwrap_or_else(|| Arc::new(policy.clone()))));
         recorder.decided(ledger, seen, &policy, now, &plan);
         let mut lines = recorder.take();
         if player.ledger != *ledger {

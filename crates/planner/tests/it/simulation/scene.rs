@@ -27,6 +27,7 @@ pub(crate) struct Scene {
     pub(crate) jobs: u64,
     /// Jobs come and faults strike for this long; then all is calm.
     pub(crate) busy: Duration,
+    /// The longest; it may be shorter while the limits are others.
     pub(crate) start_timeout: Duration,
     pub(crate) jobs_alike: bool,
 }

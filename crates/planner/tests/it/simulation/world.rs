@@ -21,6 +21,8 @@ use super::shell::Shell;
 use super::sources::Delivery;
 use super::story::{Story, short};
 
+/// By how much a change of the limits shortens the start timeout at most.
+const SHORTER_MOST: Duration = Duration::from_secs(5);
 /// When every run begins, in milliseconds since the epoch.
 pub(crate) const BASE: u64 = 1_800_000_000_000;
 
@@ -356,12 +358,23 @@ impl<'d> Sim<'d> {
         self.crash(index);
     }
 
+    /// The shortest that the start timeout may have been so far.
+    pub(crate) fn least_start_timeout(&self) -> Duration {
+        let changed = !self.earlier_limits.is_empty();
+        self.scene.start_timeout - if changed { SHORTER_MOST } else { Duration::ZERO }
+    }
+
     fn change_limits(&mut self) {
         if self.faults.is_calm() {
             return;
         }
         self.faults.count(Kind::LimitsChange);
-        let next = self.scene.policy(&mut self.dice);
+        let mut next = self.scene.policy(&mut self.dice);
+        let shorter = self.dice.between(0, SHORTER_MOST.as_secs());
+        let start_timeout = self.scene.start_timeout - Duration::from_secs(shorter);
+        for queue in next.queues.values_mut() {
+            queue.start_timeout = start_timeout;
+        }
         let before = std::mem::replace(&mut self.policy, next);
         self.earlier_limits.push((self.now, before));
         self.tell(None, || "the limits are others from now on".to_owned());

@@ -2,7 +2,8 @@
 //! intents that are not written down.
 
 use planner::{
-    Action, BackendName, Create, Entry, Event, JobId, MachineName, Notice, Outcome, Plan, Step,
+    Action, BackendName, BuildKey, Create, Entry, Event, JobId, LossStep, MachineName, Notice,
+    Outcome, Plan, Step,
 };
 
 use super::super::faults::Kind;
@@ -204,9 +205,11 @@ fn sweep_before_the_answer(plan: &mut Plan, given: &Given) {
 
 fn retry_what_ended(plan: &mut Plan, given: &Given) {
     let ended = given.ledger.entries().filter(|entry| entry.ended.is_some());
-    plan.steps.extend(ended.map(|entry| {
-        let action = Action::Retry { job: entry.job };
-        Step { intents: Vec::new(), action }
+    plan.steps.extend(ended.filter_map(|entry| {
+        let row = entry.row.as_ref()?;
+        let build = BuildKey { pipeline: row.pipeline.clone(), number: row.build };
+        let (job, loss, at) = (entry.job, LossStep::RetryIntended { build }, given.now);
+        Some(Step { intents: vec![Event::Loss { job, loss, at }], action: Action::Retry { job } })
     }));
 }
 

@@ -148,6 +148,9 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failed {
     pub failure: Failure,
+    /// Where the machine was, or would have been.
+    #[serde(default)]
+    pub backend: Option<BackendName>,
     pub at: Timestamp,
     pub charged: bool,
 }

@@ -129,12 +129,10 @@ impl Round<'_> {
     }
 
     fn doomed(&self, entry: &Entry) -> Option<Doom> {
-        let Failed { failure, .. } = entry.last_failure.as_ref()?;
+        let Failed { failure, backend, .. } = entry.last_failure.as_ref()?;
         if failure.class == FailureClass::Rejected {
-            let backend = entry
-                .current()
-                .map(|attempt| attempt.backend.clone())
-                .or_else(|| Some(entry.request.as_ref()?.offers.first()?.backend.clone()))?;
+            let first = || Some(entry.request.as_ref()?.offers.first()?.backend.clone());
+            let backend = backend.clone().or_else(first)?;
             return Some(Doom::Rejected { backend, failure: failure.clone() });
         }
         let most = self.queue_policy(&entry.queue)?.attempts;

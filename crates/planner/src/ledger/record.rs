@@ -260,7 +260,8 @@ impl Ledger {
             }
             CreateOutcome::Failed(failure) => failure,
         };
-        let failed = Failed { failure: failure.clone(), at, charged: false };
+        let backend = Some(attempt.backend.clone());
+        let failed = Failed { failure: failure.clone(), backend, at, charged: false };
         match failure.class {
             FailureClass::Ambiguous | FailureClass::Rate => {
                 attempt.doubtful |= failure.class == FailureClass::Ambiguous;
@@ -358,7 +359,7 @@ impl Entry {
         if attempt.failed.is_some() {
             return;
         }
-        let failed = Failed { failure, at, charged };
+        let failed = Failed { failure, backend: Some(attempt.backend.clone()), at, charged };
         attempt.failed = Some(failed.clone());
         self.last_failure = Some(failed);
         self.charged += u32::from(charged);

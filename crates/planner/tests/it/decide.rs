@@ -17,7 +17,7 @@ use job::job;
 use scene::Scene;
 
 use planner::JobState::{Canceled, Canceling, Finished, Reserved, Running, Scheduled};
-use planner::{Event, FailureClass};
+use planner::{Doom, Event, FailureClass, Offer};
 
 fn check(scene: &Scene, expected: &str) {
     assert_eq!(scene.plan(), expected);
@@ -135,6 +135,20 @@ fn a_machine_that_its_place_refuses_uses_up_no_attempt() {
     // For good is for good, whoever says it.
     let scene = refused(&made, 1, FailureClass::Rejected).after(1).said(1, Scheduled).settled();
     check(&scene, "delete 1/1, finish 1");
+}
+
+#[test]
+fn a_refusal_for_good_names_the_backend_that_refused() {
+    let scene = Scene::new().taken(job(1)).reserved(1);
+    let other = Offer { backend: "there".into(), ..job(1).request().offers[0].clone() };
+    let asked = scene.asked_for(1, 1, other);
+    let refused = asked.not_made(1, 1, FailureClass::Rejected, "no such image");
+    let facts = refused.decided().facts;
+    let by = facts.iter().find_map(|fact| match fact {
+        Event::Doomed { doom: Doom::Rejected { backend, .. }, .. } => Some(backend.to_string()),
+        _ => None,
+    });
+    assert_eq!(by.as_deref(), Some("there"));
 }
 
 #[test]

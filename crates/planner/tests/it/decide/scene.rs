@@ -7,8 +7,9 @@ use std::time::Duration;
 use planner::{
     Action, Answer, BackendKind, BackendName, BackendPolicy, BackendSeen, Bytes, Candidate, Cpu,
     CreateOutcome, Doom, EndSeen, Event, Failure, FailureClass, Invalid, JobId, JobState, Ledger,
-    Limits, MachineName, MachineSeen, Margins, Observation, Offer, Phase, Policy, QueuePolicy,
-    QueueSeen, Shapes, Spot, Timestamp, TokenSeen, UnknownTags, Verdict, decide, worst_cost,
+    Limits, MachineName, MachineSeen, Margins, Observation, Offer, Phase, Plan, Policy,
+    QueuePolicy, QueueSeen, Shapes, Spot, Timestamp, TokenSeen, UnknownTags, Verdict, decide,
+    worst_cost,
 };
 use uuid::Uuid;
 
@@ -195,7 +196,13 @@ impl Scene {
         self.not_made(number, attempt, FailureClass::Denied, "not you")
     }
 
-    fn not_made(&self, number: u128, attempt: u32, class: FailureClass, words: &str) -> Self {
+    pub(super) fn not_made(
+        &self,
+        number: u128,
+        attempt: u32,
+        class: FailureClass,
+        words: &str,
+    ) -> Self {
         let failure = Failure { class, words: words.into(), retry_after: None, shortage: None };
         self.failed(number, attempt, failure)
     }
@@ -366,8 +373,7 @@ impl Scene {
 
     /// What is written down before what the round would do.
     pub(super) fn intents(&self) -> Vec<Event> {
-        let plan = decide(&self.ledger, &self.seen, &self.policy, self.now);
-        plan.steps.into_iter().flat_map(|step| step.intents).collect()
+        self.decided().steps.into_iter().flat_map(|step| step.intents).collect()
     }
 
     /// The plan as one line: facts and calls; waits; alarms.
@@ -394,7 +400,11 @@ impl Scene {
     }
 
     pub(super) fn plan(&self) -> String {
-        render(&decide(&self.ledger, &self.seen, &self.policy, self.now))
+        render(&self.decided())
+    }
+
+    pub(super) fn decided(&self) -> Plan {
+        decide(&self.ledger, &self.seen, &self.policy, self.now)
     }
 }
 

@@ -33,7 +33,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 pub use access::{Access, AccessError, Cluster};
-pub(crate) use call::chain;
+pub(crate) use call::{chain, class_of, pause};
 pub use job::job;
 pub use probe::{OLDEST_MINOR, Probe, RIGHTS, Right, is_image};
 pub(crate) use probe::{right, version_of};

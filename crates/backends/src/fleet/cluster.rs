@@ -13,13 +13,10 @@ use tokio::time::timeout;
 
 use super::{Access, AccessError, DISPATCH, Dispatched, FLEET, From, MARK, Template, dispatched};
 use crate::contract::{Class, Error};
-use crate::kubernetes::chain;
+use crate::kubernetes::{chain, class_of, pause};
 
 /// An API server that accepts and does not answer must not hold a round up for longer.
 const CALL: Duration = Duration::from_secs(10);
-/// What fairness asks for where it names no time.
-const USUAL_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Of a dispatch in trouble so many pods and events are looked at.
 const LOOKED_AT: u32 = 100;
 
@@ -182,21 +179,10 @@ pub(super) async fn answer<T>(
 }
 
 fn refused(status: &kube::core::Status) -> Error {
-    let quota = status.reason == "Forbidden" && status.message.contains("exceeded quota");
-    let class = match status.code {
-        _ if quota => Class::Quota,
-        401 | 403 | 404 => Class::Denied,
-        429 => Class::Rate,
-        400..=499 => Class::Rejected,
-        // An answer on the way, or none of the API server's: it may have happened.
-        _ => Class::Ambiguous,
-    };
+    let class = class_of(status.code, &status.message);
     let mut error = Error::new(class, status.message.clone());
     error.fields.insert("reason".to_owned(), status.reason.clone());
-    if class == Class::Rate {
-        let named = status.details.as_ref().map(|details| u64::from(details.retry_after_seconds));
-        let named = named.filter(|seconds| *seconds > 0).map(Duration::from_secs);
-        error.retry_after = Some(named.unwrap_or(USUAL_PAUSE).min(LONGEST_PAUSE));
-    }
+    let named = status.details.as_ref().map(|details| u64::from(details.retry_after_seconds));
+    error.retry_after = pause(class, named);
     error
 }

@@ -256,7 +256,7 @@ pub(super) fn refused(verb: &str, status: StatusCode, headers: &HeaderMap, body:
         "" => format!("the API server answered {status}"),
         message => message.chars().take(QUOTED).collect(),
     };
-    let class = class_of(status, &said);
+    let class = class_of(status.as_u16(), &said.message);
     let mut error = Error::new(class, words);
     error.fields.insert("operation".to_owned(), verb.to_owned());
     error.fields.insert("status".to_owned(), status.as_u16().to_string());
@@ -265,18 +265,23 @@ pub(super) fn refused(verb: &str, status: StatusCode, headers: &HeaderMap, body:
     }
     let named = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let named = named.or(said.details.map(|details| u64::from(details.retry_after_seconds)));
-    let named = named.filter(|seconds| *seconds > 0).map(Duration::from_secs);
-    error.retry_after = match class {
-        Class::Rate => Some(named.unwrap_or(USUAL_PAUSE).min(LONGEST_PAUSE)),
-        Class::Ambiguous => named.map(|pause| pause.min(LONGEST_PAUSE)),
-        Class::Capacity | Class::Quota | Class::Rejected | Class::Denied => None,
-    };
+    error.retry_after = pause(class, named);
     Refused { error, status: Some(status), reason: said.reason }
 }
 
-fn class_of(status: StatusCode, said: &Status) -> Class {
-    let message = said.message.as_str();
-    match status.as_u16() {
+/// How long to wait before the next call, where the server names so many seconds or none.
+pub(crate) fn pause(class: Class, named: Option<u64>) -> Option<Duration> {
+    let named = named.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    let named = named.map(|pause| pause.min(LONGEST_PAUSE));
+    match class {
+        Class::Rate => Some(named.unwrap_or(USUAL_PAUSE)),
+        Class::Ambiguous => named,
+        Class::Capacity | Class::Quota | Class::Rejected | Class::Denied => None,
+    }
+}
+
+pub(crate) fn class_of(code: u16, message: &str) -> Class {
+    match code {
         // A quota may count Jobs and Secrets, too.
         403 if message.contains("exceeded quota") => Class::Quota,
         // The cluster's own rules on what the job asked for, not on who we are.

@@ -42,7 +42,9 @@ pub fn job(
     let mut job = json(&usual(order));
     lay_over(&mut job, template.value());
     lay_over(&mut job, json(&ours(order, settings, secret, image, gpus)));
-    tidy(&mut job);
+    if let Some(containers) = containers_of(&mut job) {
+        tidy(containers);
+    }
     Ok(job)
 }
 
@@ -132,16 +134,17 @@ fn pod_orders(order: &Order) -> PodOrders {
     }
 }
 
-/// A template's arguments would be the guest's, and an init container of ours has none either.
-fn tidy(job: &mut Value) {
-    let Some(containers) = job.pointer_mut("/spec/template/spec/containers") else { return };
-    let Some(containers) = containers.as_array_mut() else { return };
-    let main = containers.iter_mut().find(|one| one.get("name") == Some(&JOB_CONTAINER.into()));
-    if let Some(Value::Object(main)) = main {
-        main.remove("args");
+fn containers_of(job: &mut Value) -> Option<&mut Vec<Value>> {
+    job.pointer_mut("/spec/template/spec/containers")?.as_array_mut()
+}
+
+/// Ours first, as it is what counts, and without a template's arguments: they would be the guest's.
+fn tidy(containers: &mut [Value]) {
+    let is_ours = |one: &Value| one.get("name") == Some(&JOB_CONTAINER.into());
+    containers.sort_by_key(|one| !is_ours(one));
+    if let Some(Value::Object(ours)) = containers.first_mut().filter(|one| is_ours(one)) {
+        ours.remove("args");
     }
-    // The order of names in a map is not that of a template: ours first, as it is what counts.
-    containers.sort_by_key(|one| one.get("name") != Some(&JOB_CONTAINER.into()));
 }
 
 fn json(job: &Job) -> Value {

@@ -17,49 +17,58 @@ use crate::contract::{Class, Error};
 const GOOD_FOR: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
-pub(super) struct Origin {
-    from: TemplateFrom,
+pub(super) enum Origin {
+    Here(Arc<Template>),
+    Cluster(Looked),
+}
+
+/// An object of the cluster's, as last seen.
+#[derive(Debug)]
+pub(super) struct Looked {
+    kind: Kind,
+    name: String,
+    read: fn(&Value) -> Result<Template, TemplateError>,
     known: Mutex<Option<(Instant, Arc<Template>)>>,
 }
 
 impl Origin {
     pub(super) fn new(from: TemplateFrom) -> Self {
-        let known = match &from {
-            TemplateFrom::Here(template) => Some((Instant::now(), Arc::new(template.clone()))),
-            TemplateFrom::Job(_) | TemplateFrom::PodTemplate(_) => None,
-        };
-        Self { from, known: Mutex::new(known) }
+        let looked =
+            |kind, name, read| Self::Cluster(Looked { kind, name, read, known: Mutex::default() });
+        match from {
+            TemplateFrom::Here(template) => Self::Here(Arc::new(template)),
+            TemplateFrom::Job(name) => looked(Kind::Jobs, name, Template::from_job),
+            TemplateFrom::PodTemplate(name) => {
+                looked(Kind::PodTemplates, name, Template::from_pod_template)
+            }
+        }
     }
 
-    /// The template. One that is known is good enough while the cluster does not tell another.
     pub(super) async fn template(&self, api: &Api) -> Result<Arc<Template>, Error> {
+        match self {
+            Self::Here(template) => Ok(Arc::clone(template)),
+            Self::Cluster(looked) => looked.template(api).await,
+        }
+    }
+}
+
+impl Looked {
+    /// One that is known is good enough while the cluster does not tell another.
+    async fn template(&self, api: &Api) -> Result<Arc<Template>, Error> {
         // Held while it is asked for, so that of many creates at once one asks.
         let mut known = self.known.lock().await;
-        let (kind, name) = match &self.from {
-            TemplateFrom::Here(_) => (Kind::Jobs, None),
-            TemplateFrom::Job(name) => (Kind::Jobs, Some(name)),
-            TemplateFrom::PodTemplate(name) => (Kind::PodTemplates, Some(name)),
-        };
         if let Some((at, template)) = &*known
-            && (name.is_none() || at.elapsed() < GOOD_FOR)
+            && at.elapsed() < GOOD_FOR
         {
             return Ok(Arc::clone(template));
         }
-        let name = name.expect("a template of the configuration is always known");
-        let asked = match api.get(kind, name).await {
-            Ok(body) => decode::<Value>(&body),
-            Err(refused) => Err(refused.error),
-        };
-        let read = asked.and_then(|object| {
-            self.read(&object).map_err(|error| Error::new(Class::Denied, error.to_string()))
-        });
-        let fresh = match (read, &*known) {
+        let fresh = match (self.ask(api).await, &*known) {
             (Ok(template), _) => Arc::new(template),
             (Err(error), Some((_, template))) if error.class == Class::Ambiguous => {
                 Arc::clone(template)
             }
             (Err(mut error), _) => {
-                error.words = format!("the template `{name}` cannot be read: {}", error.words);
+                error.words = format!("the template `{}` cannot be read: {error}", self.name);
                 return Err(error);
             }
         };
@@ -67,11 +76,9 @@ impl Origin {
         Ok(fresh)
     }
 
-    fn read(&self, object: &Value) -> Result<Template, TemplateError> {
-        match &self.from {
-            TemplateFrom::Job(_) => Template::from_job(object),
-            TemplateFrom::PodTemplate(_) => Template::from_pod_template(object),
-            TemplateFrom::Here(template) => Ok(template.clone()),
-        }
+    async fn ask(&self, api: &Api) -> Result<Template, Error> {
+        let body = api.get(self.kind, &self.name).await.map_err(|refused| refused.error)?;
+        let object: Value = decode(&body)?;
+        (self.read)(&object).map_err(|error| Error::new(Class::Denied, error.to_string()))
     }
 }

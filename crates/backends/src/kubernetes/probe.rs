@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use http::{Method, StatusCode};
+use http::Method;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::call::{Ask, JSON, Kind, decode};
 use super::settings::TemplateFrom;
 use super::{Kubernetes, job};
-use crate::contract::{Class, Error, Hardware, Labels, Order, Resources};
+use crate::contract::{Error, Hardware, Labels, Order, Resources};
 
 /// The oldest 1.x that is known to do what we ask of it.
 pub const OLDEST_MINOR: u32 = 30;
@@ -192,16 +192,14 @@ fn order(mark: &str) -> Order {
 async fn quotas(backend: &Kubernetes) -> Vec<String> {
     let path = backend.api.path(Kind::ResourceQuotas, None);
     let ask = Ask { verb: "list", method: Method::GET, path, body: None, accept: JSON };
-    let body = match backend.api.send(ask).await {
-        Ok(body) => body,
-        Err(refused) => {
-            let forbidden =
-                refused.is(StatusCode::FORBIDDEN) || refused.error.class == Class::Denied;
-            tracing::debug!(error = %refused.error, forbidden, "quotas cannot be looked at");
+    let answer = backend.api.send(ask).await.map_err(|refused| refused.error);
+    let list = match answer.and_then(|body| decode::<Value>(&body)) {
+        Ok(list) => list,
+        Err(error) => {
+            tracing::debug!(%error, "quotas cannot be looked at");
             return Vec::new();
         }
     };
-    let Ok(list) = decode::<Value>(&body) else { return Vec::new() };
     let items = list.get("items").and_then(Value::as_array).into_iter().flatten();
     items.filter_map(quota_words).collect()
 }

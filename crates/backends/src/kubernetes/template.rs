@@ -62,11 +62,6 @@ impl Template {
         Self(clean)
     }
 
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.as_object().is_none_or(Map::is_empty)
-    }
-
     /// The image of the container that lies under ours.
     pub(super) fn image(&self) -> Option<&str> {
         self.containers().find(|one| name_of(one) == Some(JOB_CONTAINER))?.get("image")?.as_str()

@@ -21,6 +21,7 @@ mod settings;
 mod stamp;
 mod sweep;
 mod template;
+mod texts;
 mod tokens;
 mod watch;
 pub mod wire;

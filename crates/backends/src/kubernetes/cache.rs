@@ -1,12 +1,16 @@
 //! What the watches have shown of our objects. It is fed by them and by the answers to our own
 //! creates, so that what we made is there at once; what is not there is gone, or was never made.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod known;
+
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use self::known::{Known, Machines};
+pub(super) use self::known::{Orphan, Readers};
 use super::read::{self, Seen};
 use super::seen::{Event, Job, Pod};
 use crate::contract::{Error, Listing};
@@ -43,12 +47,7 @@ pub(super) struct Cache {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By name, which is the machine's.
-    jobs: BTreeMap<String, Job>,
-    /// By machine, which has seldom more than one.
-    pods: BTreeMap<String, Vec<Pod>>,
-    /// Machines that have had a pod, for as long as they are there.
-    had_pods: BTreeSet<String>,
+    machines: Machines,
     /// By the uid of what they are about.
     not_created: BTreeMap<String, Event>,
     not_mounted: BTreeMap<String, Event>,
@@ -83,12 +82,12 @@ impl Cache {
         self.orphans.subscribe()
     }
 
-    /// The Secrets that any machine may still read, as soon as all machines are known.
-    pub(super) async fn secrets_in_use(&self) -> BTreeSet<String> {
+    /// Who may still read a Secret, as soon as all machines are known.
+    pub(super) async fn readers(&self) -> Readers {
         let mut changes = self.changes();
         loop {
-            if let Some(secrets) = self.lock().secrets() {
-                return secrets;
+            if let Some(readers) = self.lock().readers() {
+                return readers;
             }
             if changes.changed().await.is_err() {
                 return std::future::pending().await;
@@ -99,9 +98,11 @@ impl Cache {
     /// All Jobs as of this version. Those that we made since are newer, and stay.
     pub(super) fn all_jobs(&self, jobs: Vec<Job>, version: u64) {
         self.change(|inner| {
-            inner.jobs.retain(|_, known| known.metadata.version > version);
+            inner.machines.drop_jobs_up_to(version);
             for job in jobs {
-                inner.jobs.entry(job.metadata.name.clone()).or_insert(job);
+                if !inner.machines.has_job(&job.metadata.name) {
+                    inner.machines.put_job(job);
+                }
             }
             inner.jobs_version = version;
             inner.jobs_health = Health::Fine;
@@ -111,10 +112,8 @@ impl Cache {
 
     pub(super) fn all_pods(&self, pods: Vec<Pod>) {
         self.change(|inner| {
-            inner.pods.clear();
-            for pod in pods {
-                inner.put_pod(pod);
-            }
+            inner.machines.drop_pods();
+            pods.into_iter().for_each(|pod| inner.machines.put_pod(pod));
             inner.pods_health = Health::Fine;
             inner.tidy();
         });
@@ -123,7 +122,7 @@ impl Cache {
     pub(super) fn job(&self, job: Job) {
         self.change(|inner| {
             inner.jobs_version = inner.jobs_version.max(job.metadata.version);
-            inner.jobs.insert(job.metadata.name.clone(), job);
+            inner.machines.put_job(job);
         });
     }
 
@@ -133,8 +132,8 @@ impl Cache {
         let version = job.metadata.version;
         self.change(|inner| {
             let old = inner.jobs_version >= version && version > 0;
-            if !old && !inner.jobs.contains_key(&job.metadata.name) {
-                inner.jobs.insert(job.metadata.name.clone(), job);
+            if !old && !inner.machines.has_job(&job.metadata.name) {
+                inner.machines.put_job(job);
             }
         });
     }
@@ -143,10 +142,9 @@ impl Cache {
         let mut orphans = false;
         self.change(|inner| {
             inner.jobs_version = inner.jobs_version.max(job.metadata.version);
-            let last = inner.jobs.remove(&job.metadata.name);
+            let last = inner.machines.take_job(&job.metadata.name);
             orphans = last.is_some_and(|last| last.metadata.leaves_orphans);
-            inner.not_created.remove(&job.metadata.uid);
-            inner.forget(&job.metadata.name);
+            inner.not_created.remove(&*job.metadata.uid);
         });
         self.tell_of(orphans);
     }
@@ -163,20 +161,13 @@ impl Cache {
     }
 
     pub(super) fn pod(&self, pod: Pod) {
-        self.change(|inner| inner.put_pod(pod));
+        self.change(|inner| inner.machines.put_pod(pod));
     }
 
     pub(super) fn pod_gone(&self, pod: &Pod) {
         self.change(|inner| {
-            let machine = machine_of(pod);
-            if let Some(pods) = inner.pods.get_mut(&machine) {
-                pods.retain(|known| known.metadata.name != pod.metadata.name);
-                if pods.is_empty() {
-                    inner.pods.remove(&machine);
-                }
-            }
-            inner.not_mounted.remove(&pod.metadata.uid);
-            inner.forget(&machine);
+            inner.machines.take_pod(pod);
+            inner.not_mounted.remove(&*pod.metadata.uid);
         });
         self.tell_of(!pod.metadata.is_owned);
     }
@@ -215,7 +206,9 @@ impl Cache {
     /// The Job of this name and its pods, as last seen.
     pub(super) fn machine(&self, name: &str) -> (Option<Job>, Vec<Pod>) {
         let inner = self.lock();
-        (inner.jobs.get(name).cloned(), inner.pods.get(name).cloned().unwrap_or_default())
+        let known = inner.machines.get(name);
+        let job = known.and_then(|known| known.job.as_deref().cloned());
+        (job, known.map(|known| known.pods.clone()).unwrap_or_default())
     }
 
     /// `None` while there has not been a listing of everything.
@@ -228,12 +221,8 @@ impl Cache {
                 Health::Failing(error) => return Some(Err(error.clone())),
             }
         }
-        Some(Ok(inner.machines(now)))
+        Some(Ok(inner.listing(now)))
     }
-}
-
-fn machine_of(pod: &Pod) -> String {
-    pod.metadata.job.clone().unwrap_or_else(|| pod.metadata.name.clone())
 }
 
 impl Inner {
@@ -244,77 +233,48 @@ impl Inner {
         }
     }
 
-    /// Of all Jobs and pods; `None` while not all of them are known.
-    fn secrets(&self) -> Option<BTreeSet<String>> {
+    /// `None` while not all machines are known.
+    fn readers(&self) -> Option<Readers> {
         let known = [&self.jobs_health, &self.pods_health];
-        if !known.iter().all(|health| matches!(health, Health::Fine)) {
-            return None;
-        }
-        let jobs = self.jobs.values().map(|job| &job.metadata);
-        let pods = self.pods.values().flatten().map(|pod| &pod.metadata);
-        Some(jobs.chain(pods).filter_map(|meta| meta.secret.clone()).collect())
-    }
-
-    fn put_pod(&mut self, pod: Pod) {
-        let machine = machine_of(&pod);
-        self.had_pods.insert(machine.clone());
-        let pods = self.pods.entry(machine).or_default();
-        match pods.iter_mut().find(|known| known.metadata.name == pod.metadata.name) {
-            Some(known) => *known = pod,
-            None => {
-                // Thousands have one, and room for four would be four times as much.
-                pods.reserve_exact(1);
-                pods.push(pod);
-            }
-        }
-    }
-
-    fn forget(&mut self, machine: &str) {
-        if !self.jobs.contains_key(machine) && !self.pods.contains_key(machine) {
-            self.had_pods.remove(machine);
-        }
+        let all = known.iter().all(|health| matches!(health, Health::Fine));
+        all.then(|| Readers {
+            secrets: self.machines.secrets(),
+            orphans: self.machines.orphans().collect(),
+        })
     }
 
     /// Drops what is known of objects that are not there any more.
     fn tidy(&mut self) {
-        let (jobs, pods) = (&self.jobs, &self.pods);
-        self.had_pods.retain(|name| jobs.contains_key(name) || pods.contains_key(name));
-        let uids: BTreeSet<&str> = jobs
-            .values()
-            .map(|job| job.metadata.uid.as_str())
-            .chain(pods.values().flatten().map(|pod| pod.metadata.uid.as_str()))
-            .collect();
+        self.machines.drop_gone();
+        let uids = self.machines.uids();
         self.not_created.retain(|uid, _| uids.contains(uid.as_str()));
         self.not_mounted.retain(|uid, _| uids.contains(uid.as_str()));
     }
 
-    fn machines(&self, now: Timestamp) -> Listing {
-        let mut listing = Listing { machines: Vec::with_capacity(self.jobs.len()), complete: true };
-        let without_job = self.pods.keys().filter(|name| !self.jobs.contains_key(*name));
-        for name in self.jobs.keys().chain(without_job) {
-            let job = self.jobs.get(name);
-            let mut pods: Vec<&Pod> = self.pods.get(name).into_iter().flatten().collect();
-            let age = |pod: &&Pod| pod.metadata.created_at;
-            pods.sort_by(|a, b| age(a).cmp(&age(b)).then(a.metadata.name.cmp(&b.metadata.name)));
-            let uid = |event: &BTreeMap<String, Event>, uid: &str| event.get(uid).cloned();
-            let not_created = job.and_then(|job| uid(&self.not_created, &job.metadata.uid));
-            let not_mounted = pods.last().and_then(|pod| uid(&self.not_mounted, &pod.metadata.uid));
-            let seen = Seen {
-                job,
-                pods: &pods,
-                not_created: not_created.as_ref(),
-                not_mounted: not_mounted.as_ref(),
-                had_pod: self.had_pods.contains(name),
-            };
-            match read::machine(seen, now) {
+    fn listing(&self, now: Timestamp) -> Listing {
+        let machines = Vec::with_capacity(self.machines.len());
+        let mut listing = Listing { machines, complete: true };
+        for (name, known) in self.machines.iter() {
+            match read::machine(self.seen(known), now) {
                 Ok(machine) => listing.machines.push(machine),
                 Err(error) => {
-                    tracing::warn!(%error, machine = name, "cannot read what a machine bears");
+                    tracing::warn!(%error, machine = %name, "cannot read what a machine bears");
                     listing.complete = false;
                 }
             }
         }
         listing
+    }
+
+    fn seen<'a>(&'a self, known: &'a Known) -> Seen<'a> {
+        let (job, pods) = (known.job.as_deref(), known.pods.as_slice());
+        Seen {
+            job,
+            pods,
+            not_created: job.and_then(|job| self.not_created.get(&*job.metadata.uid)),
+            not_mounted: pods.last().and_then(|pod| self.not_mounted.get(&*pod.metadata.uid)),
+            had_pod: known.had_pod,
+        }
     }
 }
 
@@ -397,7 +357,7 @@ mod tests {
         assert_eq!(names(&cache), ["m-1"]);
         cache.pod_gone(&pod("m-1"));
         assert_eq!(names(&cache), Vec::<String>::new());
-        assert!(cache.lock().had_pods.is_empty(), "nothing is kept of what is gone");
+        assert_eq!(cache.lock().machines.iter().count(), 0, "nothing is kept of what is gone");
     }
 
     #[test]

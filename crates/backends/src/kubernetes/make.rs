@@ -51,7 +51,11 @@ pub(super) fn check_name(name: &str) -> Result<(), Error> {
 }
 
 fn kept(order: &Order, job: &Job) -> Kept {
-    Kept { machine: order.name.clone(), uid: job.metadata.uid.clone(), token: order.token.clone() }
+    Kept {
+        machine: order.name.clone(),
+        uid: job.metadata.uid.to_string(),
+        token: order.token.clone(),
+    }
 }
 
 /// There is a Job of this name. If it is this machine, its token is put where it looks for it: the
@@ -65,7 +69,7 @@ async fn again(backend: &Kubernetes, order: &Order) -> Result<(), Error> {
     })?;
     let known: Job = decode(&body)?;
     let same = known.metadata.labels.as_ref().is_ok_and(|labels| {
-        labels.mark == order.labels.mark
+        *labels.mark == *order.labels.mark
             && labels.job == order.labels.job
             && labels.attempt == order.labels.attempt
     });
@@ -74,7 +78,7 @@ async fn again(backend: &Kubernetes, order: &Order) -> Result<(), Error> {
         return Err(Error::new(Class::Rejected, words));
     }
     let (_, pods) = backend.cache.machine(&order.name);
-    let (over, started) = (known.finish().is_some(), pods.iter().any(has_started));
+    let (over, started) = (known.finish().is_some(), pods.iter().any(Pod::is_past_start));
     let secret = known.metadata.secret.clone();
     let kept = kept(order, &known);
     backend.cache.made(known);
@@ -82,12 +86,6 @@ async fn again(backend: &Kubernetes, order: &Order) -> Result<(), Error> {
         Some(secret) if !over && !started => backend.tokens.put(&secret, kept).await,
         Some(_) | None => Ok(()),
     }
-}
-
-/// Its guest has read the token.
-fn has_started(pod: &Pod) -> bool {
-    let state = pod.main.as_ref().map(|main| &main.state);
-    state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
 }
 
 /// Without its token the machine is none. Where that is for good, so is the Job's end.

@@ -16,7 +16,7 @@ use crate::contract::{Machine, Phase};
 pub struct Seen<'a> {
     pub job: Option<&'a Job>,
     /// Of all that ever were, those that are left; the newest last.
-    pub pods: &'a [&'a Pod],
+    pub pods: &'a [Pod],
     /// Why the Job controller could not make its pod.
     pub not_created: Option<&'a Event>,
     /// Why a volume could not be mounted.
@@ -27,19 +27,16 @@ pub struct Seen<'a> {
 
 /// The machine that these objects are; an error says what of them cannot be read.
 pub fn machine(seen: Seen<'_>, now: Timestamp) -> Result<Machine, String> {
-    let pod = seen.pods.last().copied();
-    let meta: &Meta = match (seen.job, pod) {
-        (Some(job), _) => &job.metadata,
-        (None, Some(pod)) => &pod.metadata,
+    let pod = seen.pods.last();
+    let (meta, name): (&Meta, &str) = match (seen.job, pod) {
+        (Some(job), _) => (&job.metadata, &job.metadata.name),
+        (None, Some(pod)) => (&pod.metadata, pod.machine()),
         (None, None) => return Err("there is neither a Job nor a pod".to_owned()),
     };
-    let name = match (seen.job, pod) {
-        (Some(job), _) => job.metadata.name.clone(),
-        (None, pod) => {
-            pod.and_then(|pod| pod.metadata.job.clone()).unwrap_or_else(|| meta.name.clone())
-        }
+    let labels = match &meta.labels {
+        Ok(stamp) => stamp.labels(),
+        Err(words) => return Err(words.to_string()),
     };
-    let labels = meta.labels.clone()?;
     let ended = end::of(&seen, now);
     let phase = match (&ended, pod) {
         (Some(_), _) => Phase::Ended,
@@ -55,7 +52,7 @@ pub fn machine(seen: Seen<'_>, now: Timestamp) -> Result<Machine, String> {
         Phase::Requested | Phase::Provisioning | Phase::Ended => None,
     };
     Ok(Machine {
-        name,
+        name: name.to_owned(),
         labels,
         phase,
         created_at: meta.created_at,

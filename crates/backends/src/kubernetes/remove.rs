@@ -37,7 +37,7 @@ async fn ours(backend: &Kubernetes, name: &str) -> Result<Option<Job>, Error> {
         Ok(body) => {
             let job: Job = decode(&body)?;
             let mark = &backend.options.settings.mark;
-            let ours = job.metadata.labels.as_ref().is_ok_and(|labels| labels.mark == *mark);
+            let ours = job.metadata.labels.as_ref().is_ok_and(|labels| *labels.mark == **mark);
             Ok(Some(job).filter(|_| ours))
         }
         Err(refused) if refused.is(StatusCode::NOT_FOUND) => Ok(None),
@@ -70,7 +70,7 @@ async fn remains(backend: &Kubernetes, pods: &[Pod]) -> Result<(), Error> {
 
 /// Whether there is something to look at.
 fn failed(job: &Job, pods: &[Pod]) -> bool {
-    let failed = job.finish().is_some_and(|finish| finish.kind == "Failed");
+    let failed = job.finish().is_some_and(|finish| &*finish.kind == "Failed");
     failed && !pods.is_empty() && pods.iter().all(Pod::is_over)
 }
 

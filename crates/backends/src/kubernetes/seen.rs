@@ -4,13 +4,13 @@
 mod from_wire;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::stamp;
+use super::stamp::{self, Stamp};
 use super::template::JOB_CONTAINER;
-use crate::contract::Labels;
 
 /// The label by which the Job controller ties a pod to its Job.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
@@ -22,21 +22,21 @@ const ORPHAN: &str = "orphan";
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(from = "RawMeta")]
 pub struct Meta {
-    pub name: String,
-    pub uid: String,
+    pub name: Arc<str>,
+    pub uid: Arc<str>,
     /// Grows with each change, over all objects of a kind. 0: it cannot be read as a number.
     pub version: u64,
     pub created_at: Timestamp,
     /// When it is to be gone, its grace included.
     pub deleted_at: Option<Timestamp>,
     /// What it bears; an error names what cannot be read.
-    pub labels: Result<Labels, String>,
+    pub labels: Result<Arc<Stamp>, Arc<str>>,
     pub deadline_s: Option<i64>,
-    pub secret: Option<String>,
+    pub secret: Option<Arc<str>>,
     /// Of a pod: its Job.
-    pub job: Option<String>,
+    pub job: Option<Arc<str>>,
     /// Where a queueing system lets Jobs in.
-    pub kueue_queue: Option<String>,
+    pub kueue_queue: Option<Arc<str>>,
     /// Somebody deletes it so that what it owns stays behind.
     pub leaves_orphans: bool,
     /// There is an object with which it goes by itself.
@@ -72,18 +72,19 @@ fn is_read(name: &str) -> bool {
 impl From<RawMeta> for Meta {
     fn from(mut raw: RawMeta) -> Self {
         let labels = stamp::read(&raw.labels, &raw.annotations);
+        let labels = labels.map(Arc::new).map_err(Arc::from);
         let deadline = raw.annotations.get(stamp::DEADLINE);
         Self {
-            name: raw.name,
-            uid: raw.uid,
+            name: raw.name.into(),
+            uid: raw.uid.into(),
             version: raw.resource_version.parse().unwrap_or_default(),
             created_at: raw.creation_timestamp.unwrap_or(Timestamp::UNIX_EPOCH),
             deleted_at: raw.deletion_timestamp,
             labels,
             deadline_s: deadline.and_then(|seconds| seconds.parse().ok()),
-            secret: raw.annotations.remove(stamp::SECRET),
-            job: raw.labels.remove(JOB_NAME),
-            kueue_queue: raw.labels.remove(KUEUE_QUEUE),
+            secret: raw.annotations.remove(stamp::SECRET).map(Arc::from),
+            job: raw.labels.remove(JOB_NAME).map(Arc::from),
+            kueue_queue: raw.labels.remove(KUEUE_QUEUE).map(Arc::from),
             leaves_orphans: raw.finalizers.iter().any(|one| one == ORPHAN),
             is_owned: !raw.owner_references.is_empty(),
         }
@@ -95,18 +96,18 @@ impl From<RawMeta> for Meta {
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     #[serde(rename = "type")]
-    pub kind: String,
-    pub status: String,
+    pub kind: Arc<str>,
+    pub status: Arc<str>,
     #[serde(default)]
-    pub reason: Option<String>,
+    pub reason: Option<Arc<str>>,
     #[serde(default)]
-    pub message: Option<String>,
+    pub message: Option<Arc<str>>,
     pub last_transition_time: Option<Timestamp>,
 }
 
 impl Condition {
     fn holds(&self) -> bool {
-        self.status == "True"
+        &*self.status == "True"
     }
 }
 
@@ -139,7 +140,7 @@ impl Job {
     pub fn finish(&self) -> Option<&Condition> {
         let of = |kinds: &[&str]| {
             let mut all = self.status.conditions.iter();
-            all.find(|one| one.holds() && kinds.contains(&one.kind.as_str()))
+            all.find(|one| one.holds() && kinds.contains(&&*one.kind))
         };
         of(&["Failed", "Complete"]).or_else(|| of(&["FailureTarget", "SuccessCriteriaMet"]))
     }
@@ -149,18 +150,18 @@ impl Job {
 #[serde(from = "RawPod")]
 pub struct Pod {
     pub metadata: Meta,
-    pub node: Option<String>,
+    pub node: Option<Arc<str>>,
     /// Pending, Running, Succeeded, Failed, Unknown.
-    pub phase: String,
+    pub phase: Arc<str>,
     /// Why the pod as a whole is in its phase: `Evicted`.
-    pub reason: Option<String>,
-    pub message: Option<String>,
+    pub reason: Option<Arc<str>>,
+    pub message: Option<Arc<str>>,
     pub started_at: Option<Timestamp>,
-    pub conditions: Vec<Condition>,
+    pub conditions: Box<[Condition]>,
     /// The container that runs the guest.
     pub main: Option<Container>,
     /// Those that come before it and have not done their work.
-    pub before: Vec<Container>,
+    pub before: Box<[Container]>,
 }
 
 #[derive(Deserialize)]
@@ -175,15 +176,15 @@ struct RawPod {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RawPodSpec {
-    node_name: Option<String>,
+    node_name: Option<Arc<str>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct RawPodStatus {
-    phase: String,
-    reason: Option<String>,
-    message: Option<String>,
+    phase: Arc<str>,
+    reason: Option<Arc<str>>,
+    message: Option<Arc<str>>,
     start_time: Option<Timestamp>,
     conditions: Vec<Condition>,
     container_statuses: Vec<Container>,
@@ -196,9 +197,11 @@ impl From<RawPod> for Pod {
         let mut before = status.init_container_statuses;
         before.retain(|one| one.state.terminated.as_ref().is_none_or(|end| end.exit_code != 0));
         let mut conditions = status.conditions;
-        // The rest says nothing that the containers do not.
-        conditions.retain(|one| {
-            matches!(one.kind.as_str(), "PodScheduled" | "DisruptionTarget" | "Ready")
+        // The rest says nothing that the node or the containers do not.
+        conditions.retain(|one| match &*one.kind {
+            "PodScheduled" => &*one.status == "False",
+            "DisruptionTarget" | "Ready" => true,
+            _ => false,
         });
         Self {
             metadata: raw.metadata,
@@ -207,17 +210,31 @@ impl From<RawPod> for Pod {
             reason: status.reason,
             message: status.message,
             started_at: status.start_time,
-            conditions,
-            main: status.container_statuses.into_iter().find(|one| one.name == JOB_CONTAINER),
-            before,
+            conditions: conditions.into(),
+            main: status.container_statuses.into_iter().find(|one| &*one.name == JOB_CONTAINER),
+            before: before.into(),
         }
     }
 }
 
 impl Pod {
+    /// The name of its machine, which is its Job's.
+    pub(super) fn machine(&self) -> &Arc<str> {
+        self.metadata.job.as_ref().unwrap_or(&self.metadata.name)
+    }
+
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        self.metadata.name == other.metadata.name
+    }
+
+    /// Greater for a younger one; of those that were made in one second any may be.
+    pub(super) fn born(&self) -> (Timestamp, &str) {
+        (self.metadata.created_at, &self.metadata.name)
+    }
+
     /// The condition of this kind, whether it holds or not.
     pub(super) fn condition(&self, kind: &str) -> Option<&Condition> {
-        self.conditions.iter().find(|one| one.kind == kind)
+        self.conditions.iter().find(|one| &*one.kind == kind)
     }
 
     /// The condition of this kind, if it holds.
@@ -225,18 +242,26 @@ impl Pod {
         self.condition(kind).filter(|one| one.holds())
     }
 
+    /// Whether its guest has been started, which reads the token, or never will be.
+    pub(super) fn is_past_start(&self) -> bool {
+        let state = self.main.as_ref().map(|main| &main.state);
+        let started =
+            state.is_some_and(|state| state.running.is_some() || state.terminated.is_some());
+        started || self.is_over()
+    }
+
     /// Whether none of its containers will run any more.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self.phase.as_str(), "Succeeded" | "Failed")
+        matches!(&*self.phase, "Succeeded" | "Failed")
     }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Container {
-    pub name: String,
+    pub name: Arc<str>,
     #[serde(default)]
-    pub image: String,
+    pub image: Arc<str>,
     #[serde(default)]
     pub state: State,
     /// Its startup probe has succeeded.
@@ -247,16 +272,16 @@ pub struct Container {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct State {
-    pub waiting: Option<Waiting>,
+    pub waiting: Option<Box<Waiting>>,
     pub running: Option<Running>,
-    pub terminated: Option<Terminated>,
+    pub terminated: Option<Box<Terminated>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Waiting {
-    pub reason: String,
-    pub message: String,
+    pub reason: Arc<str>,
+    pub message: Arc<str>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -270,7 +295,7 @@ pub struct Running {
 pub struct Terminated {
     pub exit_code: i32,
     #[serde(default)]
-    pub reason: String,
+    pub reason: Arc<str>,
     #[serde(default)]
     pub message: String,
     pub finished_at: Option<Timestamp>,

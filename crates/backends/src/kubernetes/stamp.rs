@@ -2,6 +2,7 @@
 //! back they are exactly what was written.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -29,6 +30,34 @@ pub(super) const KEPT: &str = "jitney.dev/kept-for";
 const LONGEST_LABEL: usize = 63;
 
 type Texts = BTreeMap<String, String>;
+
+/// What an object bears, as small as it can be kept: thousands bear the same texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub mark: Arc<str>,
+    pub instance: Arc<str>,
+    pub job: Uuid,
+    pub attempt: u32,
+    pub queue: Arc<str>,
+    pub dispatch_id: Arc<str>,
+    pub cpu_millis: u32,
+    pub memory_bytes: u64,
+}
+
+impl Stamp {
+    pub(super) fn labels(&self) -> Labels {
+        Labels {
+            mark: self.mark.to_string(),
+            instance: self.instance.to_string(),
+            job: self.job,
+            attempt: self.attempt,
+            queue: self.queue.to_string(),
+            dispatch_id: self.dispatch_id.to_string(),
+            cpu_millis: self.cpu_millis,
+            memory_bytes: self.memory_bytes,
+        }
+    }
+}
 
 pub(super) fn labels(order: &Order) -> Texts {
     let of = &order.labels;
@@ -61,27 +90,27 @@ pub(super) fn annotations(order: &Order, secret: &str) -> Texts {
 }
 
 /// What an object bears that has our mark; an error names what cannot be read.
-pub(super) fn read(labels: &Texts, annotations: &Texts) -> Result<Labels, String> {
+pub(super) fn read(labels: &Texts, annotations: &Texts) -> Result<Stamp, String> {
     let text = |name: &str| labels.get(name).or_else(|| annotations.get(name));
     let missing = |name: &str| format!("it bears no {name}");
-    let kept = |name: &str| text(name).cloned().ok_or_else(|| missing(name));
+    let kept = |name: &str| text(name).map(String::as_str).ok_or_else(|| missing(name));
     let unreadable = |name: &str, value: &str| format!("its {name} cannot be read: `{value}`");
     let job = kept(JOB)?;
     let number = |name: &str| {
         let value = kept(name)?;
-        value.parse::<u64>().map_err(|_| unreadable(name, &value))
+        value.parse::<u64>().map_err(|_| unreadable(name, value))
     };
     let small = |name: &str| {
         let value = number(name)?;
         u32::try_from(value).map_err(|_| unreadable(name, &value.to_string()))
     };
-    Ok(Labels {
-        mark: kept(MARK)?,
-        instance: kept(INSTANCE)?,
-        job: Uuid::parse_str(&job).map_err(|_| unreadable(JOB, &job))?,
+    Ok(Stamp {
+        mark: kept(MARK)?.into(),
+        instance: kept(INSTANCE)?.into(),
+        job: Uuid::parse_str(job).map_err(|_| unreadable(JOB, job))?,
         attempt: small(ATTEMPT)?,
-        queue: kept(QUEUE)?,
-        dispatch_id: kept(DISPATCH)?,
+        queue: kept(QUEUE)?.into(),
+        dispatch_id: kept(DISPATCH)?.into(),
         cpu_millis: small(CPU)?,
         memory_bytes: number(MEMORY)?,
     })
@@ -152,7 +181,7 @@ mod tests {
         let (labels, annotations) = (labels(&order), annotations(&order, "s"));
         assert!(labels.values().all(|value| fits_label(value)), "{labels:?}");
         assert!(!format!("{labels:?}{annotations:?}").contains("bkjat"));
-        assert_eq!(read(&labels, &annotations), Ok(of));
+        assert_eq!(read(&labels, &annotations).map(|stamp| stamp.labels()), Ok(of));
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! Secrets that no Job owns any more. They go with their Jobs by themselves, unless somebody deletes
-//! a Job and makes orphans of what it owned: then nobody but us knows what they are.
+//! Secrets whose Jobs have left them. They go with their Jobs by themselves, unless somebody deletes
+//! a Job and makes orphans of what it owned: then nobody but us knows whose they are. One that an
+//! orphaned pod is still to read belongs to that pod from then on, as others may go with their last
+//! Job; one that nobody is to read goes.
 //!
 //! Only what is said about Secrets is read here, and none is deleted by us: each is given an owner
 //! that is not there, and the cluster's garbage collector removes it, as it does without us.
@@ -9,11 +11,11 @@ use std::time::Duration;
 
 use http::Method;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::cache::Cache;
+use super::cache::{Cache, Orphan};
 use super::call::{Api, Ask, Kind, METADATA_LIST, Refused, STRATEGIC_PATCH, decode};
 use super::stamp;
 use super::watch::escaped;
@@ -51,7 +53,12 @@ struct Secret {
     uid: Uuid,
     resource_version: String,
     #[serde(default)]
-    owner_references: Vec<serde::de::IgnoredAny>,
+    owner_references: Vec<Owner>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Owner {
+    uid: String,
 }
 
 /// Sweeps for ever: at first, when a machine has left an orphan, and now and then.
@@ -73,20 +80,32 @@ pub(super) async fn sweep(api: Api, cache: Arc<Cache>, mark: String) {
 
 async fn once(api: &Api, cache: &Cache, mark: &str) -> Result<(), Error> {
     let found = list(api, mark).await?;
-    let found: Vec<Secret> =
-        found.into_iter().filter(|secret| secret.owner_references.is_empty()).collect();
     if found.is_empty() {
         return Ok(());
     }
-    // Looked at after the Secrets: a pod without a Job may still be about to read its token.
-    let used = cache.secrets_in_use().await;
-    for secret in found.iter().filter(|secret| !used.contains(&secret.name)) {
-        match leave_to_the_collector(api, secret).await {
-            Ok(()) => tracing::info!(secret = secret.name, "removed a Secret that no Job owns"),
-            Err(refused) => return Err(refused.error),
-        }
+    // Looked at after the Secrets: whoever may read one of them is known by now.
+    let readers = cache.readers().await;
+    for (secret, pod) in found.iter().flat_map(|secret| left_to(secret, &readers.orphans)) {
+        leave_to_the_pod(api, secret, pod).await.map_err(|refused| refused.error)?;
+        let (secret, pod) = (&secret.name, &pod.name);
+        tracing::info!(secret, %pod, "a pod that lost its Job keeps its Secret");
+    }
+    let unowned = found.iter().filter(|secret| secret.owner_references.is_empty());
+    for secret in unowned.filter(|secret| !readers.secrets.contains(&*secret.name)) {
+        leave_to_the_collector(api, secret).await.map_err(|refused| refused.error)?;
+        tracing::info!(secret = secret.name, "removed a Secret that no Job owns");
     }
     Ok(())
+}
+
+/// The orphans that are to read it, and with which it does not go yet.
+fn left_to<'a>(
+    secret: &'a Secret,
+    orphans: &'a [Orphan],
+) -> impl Iterator<Item = (&'a Secret, &'a Orphan)> {
+    let owns = |pod: &&Orphan| secret.owner_references.iter().any(|owner| *owner.uid == *pod.uid);
+    let readers = orphans.iter().filter(|pod| *pod.secret == *secret.name);
+    readers.filter(move |pod| !owns(pod)).map(move |pod| (secret, pod))
 }
 
 async fn list(api: &Api, mark: &str) -> Result<Vec<Secret>, Error> {
@@ -110,6 +129,13 @@ async fn list(api: &Api, mark: &str) -> Result<Vec<Secret>, Error> {
     }
 }
 
+/// Whatever else owns it: it goes with the last of them.
+async fn leave_to_the_pod(api: &Api, secret: &Secret, pod: &Orphan) -> Result<(), Refused> {
+    let owner = json!({ "apiVersion": "v1", "kind": "Pod", "name": &*pod.name, "uid": &*pod.uid });
+    let patch = json!({ "metadata": { "ownerReferences": [owner] } });
+    owned(api, secret, &patch).await
+}
+
 /// Unless it has changed: a Job may be its owner by now.
 async fn leave_to_the_collector(api: &Api, secret: &Secret) -> Result<(), Refused> {
     // The id of nothing, and another one for each.
@@ -120,7 +146,11 @@ async fn leave_to_the_collector(api: &Api, secret: &Secret) -> Result<(), Refuse
         "resourceVersion": secret.resource_version,
         "ownerReferences": [owner],
     } });
-    match api.patch(Kind::Secrets, &secret.name, &patch, STRATEGIC_PATCH).await {
+    owned(api, secret, &patch).await
+}
+
+async fn owned(api: &Api, secret: &Secret, patch: &Value) -> Result<(), Refused> {
+    match api.patch(Kind::Secrets, &secret.name, patch, STRATEGIC_PATCH).await {
         Err(refused) if !refused.is_gone() => Err(refused),
         Ok(_) | Err(_) => Ok(()),
     }

@@ -116,13 +116,13 @@ impl<'a> Value<'a> {
         from_utf8(self.bytes()?).map_err(|_| Broken("text"))
     }
 
-    pub(super) fn text(self) -> Result<String, Broken> {
-        self.str().map(str::to_owned)
+    pub(super) fn text<T: for<'b> From<&'b str>>(self) -> Result<T, Broken> {
+        self.str().map(T::from)
     }
 
     /// A text that is not set is there all the same, and empty.
-    pub(super) fn some_text(self) -> Result<Option<String>, Broken> {
-        Ok(Some(self.text()?).filter(|text| !text.is_empty()))
+    pub(super) fn some_text<T: for<'b> From<&'b str>>(self) -> Result<Option<T>, Broken> {
+        Ok(Some(self.str()?).filter(|text| !text.is_empty()).map(T::from))
     }
 
     pub(super) fn message<T: Message>(self) -> Result<T, Broken> {
@@ -415,7 +415,7 @@ mod tests {
         for length in MAGIC.len() + 1..object.len() {
             // Where a field ends nothing is missing that anybody could know of.
             if let Ok(event) = self::object::<Event>(&object[..length]) {
-                assert_eq!(event.metadata.name, "", "{length} of {}", object.len());
+                assert_eq!(&*event.metadata.name, "", "{length} of {}", object.len());
             }
         }
         let check = |bytes: &[u8], expected| {

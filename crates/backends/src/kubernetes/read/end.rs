@@ -25,7 +25,7 @@ const SUSPENDED_AGAIN: &str = "it was suspended again after it had started";
 
 pub(super) fn of(seen: &Seen<'_>, now: Timestamp) -> Option<MachineEnd> {
     let job_finish = seen.job.and_then(Job::finish);
-    let pod = seen.pods.last().copied();
+    let pod = seen.pods.last();
     let mut end = match pod {
         Some(pod) => of_pod(pod, now).or_else(|| over(pod, job_finish)),
         None => None,
@@ -66,7 +66,7 @@ fn without_pod(seen: &Seen<'_>, now: Timestamp) -> Option<MachineEnd> {
     }
     if job.spec.suspend {
         let again = seen.had_pod;
-        let suspended = job.status.conditions.iter().find(|one| one.kind == "Suspended");
+        let suspended = job.status.conditions.iter().find(|one| &*one.kind == "Suspended");
         let at = suspended.and_then(|one| one.last_transition_time).unwrap_or(now);
         return again.then(|| ended(at, SUSPENDED_AGAIN.to_owned()));
     }
@@ -79,7 +79,7 @@ fn without_pod(seen: &Seen<'_>, now: Timestamp) -> Option<MachineEnd> {
 }
 
 fn job_words(finish: &Condition) -> String {
-    match (finish.kind.as_str(), finish.message.as_deref()) {
+    match (&*finish.kind, finish.message.as_deref()) {
         ("Complete" | "SuccessCriteriaMet", _) => "its pod has completed".to_owned(),
         (_, Some(message)) if finish.reason.as_deref() != Some("BackoffLimitExceeded") => {
             crop(format!("its Job failed: {message}"))
@@ -90,7 +90,7 @@ fn job_words(finish: &Condition) -> String {
 
 fn of_pod(pod: &Pod, now: Timestamp) -> Option<MachineEnd> {
     let main = pod.main.as_ref();
-    let terminated = main.and_then(|main| main.state.terminated.as_ref());
+    let terminated = main.and_then(|main| main.state.terminated.as_deref());
     if let (Some(main), Some(terminated)) = (main, terminated) {
         return Some(of_container(pod, main, terminated, now));
     }
@@ -175,7 +175,7 @@ fn cut_off(pod: &Pod, terminated: &Terminated, at: Timestamp, seen: &Memory) -> 
 /// The guest could not say anything.
 fn unsaid(pod: &Pod, terminated: &Terminated, at: Timestamp) -> MachineEnd {
     let Terminated { exit_code, reason, message, .. } = terminated;
-    let mut end = match reason.as_str() {
+    let mut end = match &**reason {
         OOM => out_of_memory(pod, JOB_CONTAINER, at),
         "StartError" | "ContainerCannotRun" | "CreateContainerError" => ended(
             at,
@@ -193,7 +193,7 @@ fn unsaid(pod: &Pod, terminated: &Terminated, at: Timestamp) -> MachineEnd {
 }
 
 fn is_oom(terminated: &Terminated) -> bool {
-    terminated.reason == OOM
+    &*terminated.reason == OOM
 }
 
 /// Only the job's container has a limit that the job asked for.
@@ -234,13 +234,13 @@ fn lost_node(pod: &Pod) -> String {
 
 /// The pod is over and its container has said nothing: it never ran, or its node tells no more.
 fn of_failed_pod(pod: &Pod, now: Timestamp) -> MachineEnd {
-    let failed = pod.before.iter().find_map(|one| Some((one, one.state.terminated.as_ref()?)));
+    let failed = pod.before.iter().find_map(|one| Some((one, one.state.terminated.as_deref()?)));
     let at = failed.and_then(|(_, end)| end.finished_at).unwrap_or(now);
     if let Some(words) = disruption(pod) {
         return ended(at, words);
     }
     if let Some((container, terminated)) = failed {
-        let said =
+        let said: &str =
             if terminated.message.is_empty() { &terminated.reason } else { &terminated.message };
         let (name, code) = (&container.name, terminated.exit_code);
         let words = format!("its init container `{name}` failed with {code}: {}", said.trim());
@@ -271,7 +271,7 @@ fn of_failed_pod(pod: &Pod, now: Timestamp) -> MachineEnd {
 /// there, and gives no reason for it, as a kubelet always does.
 fn unheard_of(pod: &Pod) -> Option<Timestamp> {
     pod.main.as_ref()?.state.running.as_ref()?;
-    let ready = pod.condition("Ready").filter(|ready| ready.status == "False")?;
+    let ready = pod.condition("Ready").filter(|ready| &*ready.status == "False")?;
     ready.reason.as_deref().unwrap_or_default().is_empty().then_some(ready.last_transition_time)?
 }
 

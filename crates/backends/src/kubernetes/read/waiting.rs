@@ -28,7 +28,7 @@ pub(super) fn crop(words: String) -> String {
 }
 
 fn of_pod(pod: &Pod, not_mounted: Option<&str>) -> Option<String> {
-    if let Some(scheduled) = pod.condition("PodScheduled").filter(|one| one.status == "False") {
+    if let Some(scheduled) = pod.condition("PodScheduled").filter(|one| &*one.status == "False") {
         let said = scheduled.message.as_deref().unwrap_or_default();
         return Some(match scheduled.reason.as_deref() {
             Some("SchedulingGated") => "is held back by a scheduling gate".to_owned(),
@@ -36,13 +36,13 @@ fn of_pod(pod: &Pod, not_mounted: Option<&str>) -> Option<String> {
         });
     }
     let containers = pod.before.iter().chain(pod.main.as_ref());
-    let waiting = containers.filter_map(|one| Some((one, one.state.waiting.as_ref()?)));
+    let waiting = containers.filter_map(|one| Some((one, one.state.waiting.as_deref()?)));
     let mut told = waiting.filter_map(|(one, waiting)| of_container(one, waiting));
     told.next().or_else(|| not_mounted.map(mount_words))
 }
 
 fn of_container(container: &Container, waiting: &Waiting) -> Option<String> {
-    let (reason, message) = (waiting.reason.as_str(), waiting.message.as_str());
+    let (reason, message) = (&*waiting.reason, &*waiting.message);
     if let Some(refusal) = refusal::of_image(reason, message, &container.image) {
         return Some(refusal.words);
     }

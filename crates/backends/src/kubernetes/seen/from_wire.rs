@@ -90,7 +90,8 @@ fn parts<S: Fields, T: Fields>(bytes: &[u8]) -> Result<(RawMeta, S, T), Broken> 
 
 impl Message for Job {
     fn read(bytes: &[u8]) -> Result<Self, Broken> {
-        let (metadata, spec, status) = parts(bytes)?;
+        let (metadata, spec, mut status): (_, _, JobStatus) = parts(bytes)?;
+        status.conditions.shrink_to_fit();
         Ok(Self { metadata: metadata.into(), spec, status })
     }
 }
@@ -165,9 +166,9 @@ impl Fields for Container {
 impl Fields for State {
     fn take(&mut self, number: u64, value: Value<'_>) -> Result<(), Broken> {
         match number {
-            1 => self.waiting = Some(value.message()?),
+            1 => self.waiting = Some(Box::new(value.message()?)),
             2 => self.running = Some(value.message()?),
-            3 => self.terminated = Some(value.message()?),
+            3 => self.terminated = Some(Box::new(value.message()?)),
             _ => {}
         }
         Ok(())

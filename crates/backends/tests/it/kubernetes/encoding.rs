@@ -1,6 +1,7 @@
 //! The API server's own encoding and JSON: every object reads the same in both.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use backends::conformance::{self, MARK, Subject, until};
 use backends::kubernetes::seen::{Event, Job, Pod};
@@ -10,7 +11,6 @@ use http::Request;
 use http::header::ACCEPT;
 use kube::client::Body;
 use serde::de::DeserializeOwned;
-use tokio::time::{Duration, sleep};
 
 use super::ground::{Ground, STAYS};
 
@@ -39,7 +39,6 @@ where
             assert_eq!(json, encoded, "{path}");
             return encoded;
         }
-        sleep(Duration::from_millis(50)).await;
     }
     panic!("{path} changes all the time");
 }

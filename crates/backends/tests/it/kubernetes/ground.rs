@@ -23,6 +23,9 @@ pub(super) const STAYS: &str = r#"trap 'echo "asked to stop"; exit 0' TERM
 read -r code <> "$PLAY/$BUILDKITE_AGENT_NAME" & wait $!
 exit 0"#;
 
+/// Until the test says otherwise nothing of a pod begins.
+pub(super) const HELD: Duration = Duration::from_secs(3600);
+
 pub(super) struct Ground<'a> {
     pub(super) plane: &'a ControlPlane,
     pub(super) node: Node,

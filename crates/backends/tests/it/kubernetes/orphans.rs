@@ -8,7 +8,7 @@ use backends::kubernetes::Kubernetes;
 use backends::{Backend, Order, Phase};
 use serde_json::json;
 
-use super::ground::{Ground, STAYS, until_nothing_is_left};
+use super::ground::{Ground, HELD, STAYS, until_nothing_is_left};
 use super::reasons::{connected, gone, order};
 
 /// The Secrets of this mark.
@@ -33,14 +33,40 @@ async fn a_secret_that_its_job_left_goes_once_no_pod_needs_it() {
     let Some(ground) = Ground::new("orphan", STAYS).await else { return };
     let backend = ground.kubernetes();
     let left = order(&ground);
-    // Long enough that its token is not read before it is an orphan.
-    ground.node.set_start_delay(Duration::from_secs(4));
+    ground.node.set_start_delay(HELD);
     orphaned(&ground, &backend, &left).await;
     // Another orphan has it looked for such Secrets; that one is needed by nobody.
     let other = order(&ground);
     orphaned(&ground, &backend, &other).await;
     gone(&backend, &other).await;
     assert!(!secrets(&ground, MARK).await.is_empty(), "a pod is still to read it");
+    ground.node.set_start_delay(Duration::ZERO);
+    until(&backend, &left.name, "connected", |machine| {
+        machine.is_some_and(|machine| machine.connected_at.is_some())
+    })
+    .await;
+    gone(&backend, &left).await;
+    until_nothing_is_left(&ground).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_keeps_the_secret_that_the_other_jobs_of_its_round_leave() {
+    let Some(ground) = Ground::new("left", STAYS).await else { return };
+    let backend = ground.kubernetes();
+    ground.node.set_start_delay(HELD);
+    let (left, other) = (order(&ground), order(&ground));
+    let made = tokio::join!(backend.create(&left), backend.create(&other));
+    assert_eq!(made, (Ok(()), Ok(())));
+    let secret = secrets(&ground, MARK).await;
+    assert_eq!(secret.len(), 1, "both tokens are in one: {secret:?}");
+    let [secret] = &secret[..] else { unreachable!("there is one") };
+    orphaned(&ground, &backend, &left).await;
+    let owner = "--for=jsonpath={.metadata.ownerReferences[?(@.kind==\"Pod\")].name}";
+    ground.kubectl(&["wait", secret, owner, "--timeout=30s"]).await;
+    gone(&backend, &other).await;
+    // Its Jobs own it no more, and the collector has had a look at it.
+    let alone = "--for=jsonpath={.metadata.ownerReferences[0].kind}=Pod";
+    ground.kubectl(&["wait", secret, alone, "--timeout=30s"]).await;
     ground.node.set_start_delay(Duration::ZERO);
     until(&backend, &left.name, "connected", |machine| {
         machine.is_some_and(|machine| machine.connected_at.is_some())

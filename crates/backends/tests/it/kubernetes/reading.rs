@@ -3,6 +3,8 @@
 
 mod ends;
 
+use std::slice::from_ref;
+
 use backends::kubernetes::read::{Seen, machine};
 use backends::kubernetes::seen::{Event, Job, Pod};
 use backends::{Machine, MachineEnd};
@@ -77,7 +79,7 @@ fn told(machine: &Machine) -> String {
 
 fn check_pod(status: &str, expected: &str) {
     let (job, pod) = (a_job(""), a_pod("", status));
-    let machine = read(Seen { job: Some(&job), pods: &[&pod], ..Seen::default() });
+    let machine = read(Seen { job: Some(&job), pods: from_ref(&pod), ..Seen::default() });
     assert_eq!(told(&machine), expected, "{status}");
 }
 
@@ -117,7 +119,7 @@ fn the_way_up() {
     );
     check_pod(&up, "Connected: -");
     let pod = a_pod("", &up);
-    let machine = read(Seen { job: Some(&job), pods: &[&pod], ..Seen::default() });
+    let machine = read(Seen { job: Some(&job), pods: from_ref(&pod), ..Seen::default() });
     assert_eq!(
         machine.connected_at.map(|at| at.to_string()).as_deref(),
         Some("2026-11-27T08:00:12Z")
@@ -200,8 +202,12 @@ fn what_admission_refuses_the_pod() {
 fn a_pod_that_was_made_after_all_is_not_refused() {
     let (job, pod) = (a_job(""), a_pod("", "phase: Pending"));
     let event = an_event("Error creating: pods \"x\" is forbidden: exceeded quota: q");
-    let seen =
-        Seen { job: Some(&job), pods: &[&pod], not_created: Some(&event), ..Seen::default() };
+    let seen = Seen {
+        job: Some(&job),
+        pods: from_ref(&pod),
+        not_created: Some(&event),
+        ..Seen::default()
+    };
     assert_eq!(told(&read(seen)), "Provisioning: -");
 }
 
@@ -226,7 +232,7 @@ fn images_that_cannot_be_had() {
     );
     let (job, pod) = (a_job(""), a_pod("", &status));
     let soon: Timestamp = "2026-11-27T08:01:00Z".parse().expect("a time");
-    let machine = machine(Seen { job: Some(&job), pods: &[&pod], ..Seen::default() }, soon);
+    let machine = machine(Seen { job: Some(&job), pods: from_ref(&pod), ..Seen::default() }, soon);
     assert_eq!(
         told(&machine.expect("a machine")),
         format!("Provisioning: ci:1 cannot be pulled: {away}")
@@ -253,8 +259,12 @@ fn what_the_pod_names_and_is_not_there() {
     let (job, pod) = (a_job(""), a_pod("", "phase: Pending"));
     let event =
         an_event(r#"MountVolume.SetUp failed for volume "hooks" : configmap "hooks" not found"#);
-    let seen =
-        Seen { job: Some(&job), pods: &[&pod], not_mounted: Some(&event), ..Seen::default() };
+    let seen = Seen {
+        job: Some(&job),
+        pods: from_ref(&pod),
+        not_mounted: Some(&event),
+        ..Seen::default()
+    };
     assert_eq!(
         told(&read(seen)),
         r#"Provisioning: waits for the ConfigMap "hooks", which is not there"#

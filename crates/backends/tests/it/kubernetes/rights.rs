@@ -11,7 +11,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use secrecy::SecretString;
 use serde_json::json;
 
-use super::ground::{Ground, STAYS, until_nothing_is_left};
+use super::ground::{Ground, HELD, STAYS, until_nothing_is_left};
 use crate::place::now;
 
 const ACCOUNT: &str = "jitney";
@@ -66,7 +66,7 @@ async fn token_in_the_secret(ground: &Ground<'_>, order: &Order) -> String {
 
 /// A token that was minted again is where the pod will look for it.
 async fn minted_again(ground: &Ground<'_>, backend: &Kubernetes) {
-    ground.node.set_start_delay(Duration::from_secs(3));
+    ground.node.set_start_delay(HELD);
     let mut order = conformance::order(ground, MARK);
     backend.create(&order).await.expect("create");
     assert_eq!(token_in_the_secret(ground, &order).await, "bkjat_conformance");

@@ -7,12 +7,14 @@ fn a_guest_that_was_stopped_for_a_suspension_does_not_know_why() {
     let stopped = terminated("Error", 143, &report(r#"{"kind":"stopped"}"#, true, ""));
     let pod = a_pod("2026-11-27T08:05:00Z", &format!("phase: Failed, {stopped}"));
     let job = a_job("spec: { suspend: true, activeDeadlineSeconds: 3600 }");
-    let again = read(Seen { job: Some(&job), pods: &[&pod], had_pod: true, ..Seen::default() });
+    let again =
+        read(Seen { job: Some(&job), pods: from_ref(&pod), had_pod: true, ..Seen::default() });
     assert_eq!(told(&again), "Ended: it was suspended again after it had started");
     // Asked to end, and still at it.
     let running = "phase: Running, containerStatuses: [{ name: job, started: true, state: { running: { } } }]";
     let pod = a_pod("2026-11-27T08:05:00Z", running);
-    let ending = read(Seen { job: Some(&job), pods: &[&pod], had_pod: true, ..Seen::default() });
+    let ending =
+        read(Seen { job: Some(&job), pods: from_ref(&pod), had_pod: true, ..Seen::default() });
     assert_eq!(told(&ending), "Connected: -");
 }
 
@@ -37,7 +39,7 @@ fn the_guests_last_words_are_the_end() {
     let status = format!("phase: Succeeded, {}", terminated("Completed", 0, &exited));
     check_pod(&status, "Ended: the agent exited with 0");
     let (job, pod) = (a_job(""), a_pod("", &status));
-    let machine = read(Seen { job: Some(&job), pods: &[&pod], ..Seen::default() });
+    let machine = read(Seen { job: Some(&job), pods: from_ref(&pod), ..Seen::default() });
     assert_eq!(
         machine.connected_at.map(|at| at.to_string()).as_deref(),
         Some("2026-11-27T08:00:30Z")
@@ -151,7 +153,7 @@ fn what_ran_is_said_where_memory_ran_out() {
         "Ended: its container `job` was killed for want of memory: all that ran in it had more than its limit of 4Gi; 12 s before, 3.9 GiB were in use, most of it by ld (300 MiB) [oom]",
     );
     let (job, pod) = (a_job(""), a_pod("", &died("OOMKilled", &both)));
-    let machine = read(Seen { job: Some(&job), pods: &[&pod], ..Seen::default() });
+    let machine = read(Seen { job: Some(&job), pods: from_ref(&pod), ..Seen::default() });
     assert_eq!(
         machine.connected_at.map(|at| at.to_string()).as_deref(),
         Some("2026-11-27T08:00:30Z")
@@ -178,7 +180,7 @@ fn what_was_killed_alone_is_what_had_most_before() {
     let status = format!("phase: Failed, {}", terminated("OOMKilled", 1, &said));
     check_pod(&status, "Ended: the agent exited with 1 [oom]");
     let (job, pod) = (a_job(""), a_pod("", &status));
-    let machine = read(Seen { job: Some(&job), pods: &[&pod], ..Seen::default() });
+    let machine = read(Seen { job: Some(&job), pods: from_ref(&pod), ..Seen::default() });
     assert_eq!(machine.ended.expect("an end").ran.as_deref(), Some("node (3 GiB)"));
 }
 
@@ -199,7 +201,7 @@ fn a_pod_that_should_be_gone_is_on_a_node_that_is() {
     let check = |deleted: &str, expected: &str| {
         let pod = a_pod(deleted, running);
         assert_eq!(
-            told(&read(Seen { job: Some(&job), pods: &[&pod], ..Seen::default() })),
+            told(&read(Seen { job: Some(&job), pods: from_ref(&pod), ..Seen::default() })),
             expected
         );
     };
@@ -216,7 +218,7 @@ fn a_node_that_is_not_heard_of_is_told_from_one_whose_pod_is_not_ready() {
              conditions: [{{ type: Ready, lastTransitionTime: '2026-11-27T08:02:50Z', {ready} }} {more}]"
         );
         let pod = a_pod(deleted, &status);
-        let machine = read(Seen { job: Some(&job), pods: &[&pod], ..Seen::default() });
+        let machine = read(Seen { job: Some(&job), pods: from_ref(&pod), ..Seen::default() });
         assert_eq!((told(&machine).as_str(), machine.silent.as_deref()), expected, "{status}");
     };
     let lost = "its node `n1` does not answer any more";
@@ -242,7 +244,7 @@ fn the_deadline_is_told_from_other_ends() {
         let stopped = report(r#"{"kind":"stopped"}"#, true, "");
         let pod = a_pod("", &format!("phase: Failed, {}", terminated("Error", 143, &stopped)));
         assert_eq!(
-            told(&read(Seen { job: Some(&job), pods: &[&pod], ..Seen::default() })),
+            told(&read(Seen { job: Some(&job), pods: from_ref(&pod), ..Seen::default() })),
             expected
         );
     }
@@ -253,7 +255,7 @@ fn the_deadline_is_told_from_other_ends() {
         "phase: Running, containerStatuses: [{ name: job, started: true, state: { running: {} } }]",
     );
     assert_eq!(
-        told(&read(Seen { job: Some(&job), pods: &[&pod], ..Seen::default() })),
+        told(&read(Seen { job: Some(&job), pods: from_ref(&pod), ..Seen::default() })),
         "Connected: -"
     );
 }
@@ -261,7 +263,7 @@ fn the_deadline_is_told_from_other_ends() {
 #[test]
 fn pods_without_a_job_are_machines_still() {
     let pod = a_pod("2026-11-27T08:05:00Z", "phase: Running");
-    let machine = read(Seen { pods: &[&pod], ..Seen::default() });
+    let machine = read(Seen { pods: from_ref(&pod), ..Seen::default() });
     assert_eq!((machine.name.as_str(), told(&machine).as_str()), ("m-1", "Provisioning: -"));
     assert_eq!(machine.deadline_at.to_string(), "2026-11-27T09:00:00Z");
 }
@@ -269,7 +271,7 @@ fn pods_without_a_job_are_machines_still() {
 #[test]
 fn what_it_bears_and_cannot_be_read_is_an_error() {
     let mut job = a_job("");
-    job.metadata.labels = Err("its jitney.dev/job cannot be read: `x`".to_owned());
+    job.metadata.labels = Err("its jitney.dev/job cannot be read: `x`".into());
     let error =
         machine(Seen { job: Some(&job), ..Seen::default() }, now()).expect_err("it is broken");
     assert_eq!(error, "its jitney.dev/job cannot be read: `x`");

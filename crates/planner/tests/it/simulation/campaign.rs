@@ -60,6 +60,9 @@ impl Campaign {
                 }
             }
         }
+        if asked.seeds == Some(0) {
+            return Err("SEEDS: 0 seeds show nothing".to_owned());
+        }
         if asked.time.is_none() {
             asked.seeds = asked.seeds.or(Some(SEEDS));
         }
@@ -195,6 +198,7 @@ mod tests {
     #[test]
     fn words_that_say_nothing_are_refused() {
         check_wrong("SEEDS=many", "SEEDS: `many` is no whole number");
+        check_wrong("SEEDS=0", "SEEDS: 0 seeds show nothing");
         check_wrong("HOURS=-1", "HOURS: `-1` is no time: write 0.5 for half an hour");
         check_wrong("KEEP=jobs=x", "KEEP: `x` is no number: write 3+7 or 0-5+9");
         check_wrong("SEED=1", "`SEED=1` says nothing: there are SEEDS=, FIRST=, HOURS= and KEEP=");

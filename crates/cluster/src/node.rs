@@ -97,9 +97,9 @@ impl Node {
         *lock(&self.kubelet.images) = images;
     }
 
-    /// How long pods that come from now on wait before anything of them begins.
+    /// How long pods wait before anything of them begins; those that wait already, too.
     pub fn set_start_delay(&self, delay: Duration) {
-        *lock(&self.kubelet.start_delay) = delay;
+        self.kubelet.start_delay.send_replace(delay);
     }
 
     /// Evicts a pod, as a node does that runs low on something.

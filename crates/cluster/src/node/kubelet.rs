@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::events::{self, Kind, Told};
@@ -46,10 +47,12 @@ pub(super) struct Kubelet {
     pub(super) script: PathBuf,
     pub(super) pods: Mutex<BTreeMap<String, Arc<Life>>>,
     pub(super) images: Mutex<Images>,
-    pub(super) start_delay: Mutex<Duration>,
+    pub(super) start_delay: watch::Sender<Duration>,
     /// The node is no more.
     pub(super) gone: CancellationToken,
     events: mpsc::Sender<Told>,
+    /// So many events were too many.
+    unwritten: AtomicU64,
 }
 
 impl fmt::Debug for Kubelet {
@@ -74,9 +77,10 @@ impl Kubelet {
             script,
             pods: Mutex::default(),
             images: Mutex::new(options.images.clone()),
-            start_delay: Mutex::new(options.start_delay),
+            start_delay: watch::Sender::new(options.start_delay),
             gone: CancellationToken::new(),
             events,
+            unwritten: AtomicU64::default(),
             plane,
         });
         let up = kubelet.come_up(&options, queue).await;
@@ -220,14 +224,23 @@ impl Kubelet {
         lock(&self.images).pull(image)
     }
 
-    pub(super) fn start_delay(&self) -> Duration {
-        *lock(&self.start_delay)
+    /// For as long as a pod is to wait that has come now, also where that is changed meanwhile.
+    pub(super) async fn start_delay(&self) {
+        let (came, mut delay) = (Instant::now(), self.start_delay.subscribe());
+        loop {
+            let until = came + *delay.borrow_and_update();
+            if timeout_at(until, delay.changed()).await.is_err() {
+                return;
+            }
+        }
     }
 
     pub(super) fn tell(&self, pod: &Pod, kind: Kind, reason: &'static str, message: &str) {
         let told = self.events.try_send(events::form(&self.name, pod, kind, reason, message));
-        if told.is_err() && !self.gone.is_cancelled() {
-            eprintln!("too many events on node {}: {reason} is not written", self.name);
+        // Once is enough for whoever reads that, and thousands may follow.
+        let too_many = told.is_err() && !self.gone.is_cancelled();
+        if too_many && self.unwritten.fetch_add(1, Ordering::Relaxed) == 0 {
+            eprintln!("too many events on node {}: what comes too fast is not written", self.name);
         }
     }
 }

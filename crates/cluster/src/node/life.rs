@@ -106,9 +106,7 @@ impl Life {
 
     async fn live(&self) {
         let work = async {
-            if let Some(delay) = Some(self.kubelet.start_delay()).filter(|it| !it.is_zero()) {
-                sleep(delay).await;
-            }
+            self.kubelet.start_delay().await;
             let volumes = self.volumes().await;
             self.update(|state| state.sandbox = true);
             volumes

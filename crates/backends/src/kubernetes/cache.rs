@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use self::known::{Known, Machines};
 pub(super) use self::known::{Orphan, Readers};
@@ -49,8 +50,8 @@ pub(super) struct Cache {
 struct Inner {
     machines: Machines,
     /// By the uid of what they are about.
-    not_created: BTreeMap<String, Event>,
-    not_mounted: BTreeMap<String, Event>,
+    not_created: BTreeMap<Uuid, Event>,
+    not_mounted: BTreeMap<Uuid, Event>,
     jobs_health: Health,
     pods_health: Health,
     /// The version up to which the watch of Jobs has told everything.
@@ -144,7 +145,7 @@ impl Cache {
             inner.jobs_version = inner.jobs_version.max(job.metadata.version);
             let last = inner.machines.take_job(&job.metadata.name);
             orphans = last.is_some_and(|last| last.metadata.leaves_orphans);
-            inner.not_created.remove(&*job.metadata.uid);
+            inner.not_created.remove(&job.metadata.uid);
         });
         self.tell_of(orphans);
     }
@@ -167,7 +168,7 @@ impl Cache {
     pub(super) fn pod_gone(&self, pod: &Pod) {
         self.change(|inner| {
             inner.machines.take_pod(pod);
-            inner.not_mounted.remove(&*pod.metadata.uid);
+            inner.not_mounted.remove(&pod.metadata.uid);
         });
         self.tell_of(!pod.metadata.is_owned);
     }
@@ -186,7 +187,7 @@ impl Cache {
                 _ => &mut inner.not_mounted,
             };
             if about.len() < MOST_EVENTS {
-                about.insert(event.involved_object.uid.clone(), event);
+                about.insert(event.involved_object.uid, event);
             }
         });
     }
@@ -247,8 +248,8 @@ impl Inner {
     fn tidy(&mut self) {
         self.machines.drop_gone();
         let uids = self.machines.uids();
-        self.not_created.retain(|uid, _| uids.contains(uid.as_str()));
-        self.not_mounted.retain(|uid, _| uids.contains(uid.as_str()));
+        self.not_created.retain(|uid, _| uids.contains(uid));
+        self.not_mounted.retain(|uid, _| uids.contains(uid));
     }
 
     fn listing(&self, now: Timestamp) -> Listing {
@@ -271,8 +272,8 @@ impl Inner {
         Seen {
             job,
             pods,
-            not_created: job.and_then(|job| self.not_created.get(&*job.metadata.uid)),
-            not_mounted: pods.last().and_then(|pod| self.not_mounted.get(&*pod.metadata.uid)),
+            not_created: job.and_then(|job| self.not_created.get(&job.metadata.uid)),
+            not_mounted: pods.last().and_then(|pod| self.not_mounted.get(&pod.metadata.uid)),
             had_pod: known.had_pod,
         }
     }
@@ -284,9 +285,14 @@ mod tests {
 
     use super::*;
 
+    /// Another for each name.
+    fn uid_of(name: &str) -> Uuid {
+        Uuid::from_slice(format!("{name:16.16}").as_bytes()).expect("16 bytes")
+    }
+
     fn object(name: &str, version: u64) -> serde_json::Value {
         json!({ "metadata": {
-            "name": name, "uid": format!("uid-of-{name}"), "resourceVersion": version.to_string(),
+            "name": name, "uid": uid_of(name), "resourceVersion": version.to_string(),
             "creationTimestamp": "2026-11-27T08:00:00Z",
             "labels": {
                 "jitney.dev/mark": "m", "jitney.dev/job": "0199a3c0-5c39-7d13-8f0e-0d6a8e2f7a11",
@@ -366,7 +372,7 @@ mod tests {
         let about = |name: &str| {
             let event = json!({
                 "metadata": { "name": "e" },
-                "involvedObject": { "kind": "Job", "name": name, "uid": format!("uid-of-{name}") },
+                "involvedObject": { "kind": "Job", "name": name, "uid": uid_of(name) },
                 "message": "Error creating: pods \"x\" is forbidden: exceeded quota: q",
             });
             cache.event(serde_json::from_value(event).expect("an event"));

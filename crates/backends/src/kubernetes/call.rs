@@ -89,12 +89,14 @@ impl Refused {
 
 /// One request, as far as callers differ.
 #[derive(Debug)]
-pub(super) struct Ask<'a> {
+pub(super) struct Ask {
     pub(super) verb: &'static str,
     pub(super) method: Method,
     /// From the API server's root on, with its query.
     pub(super) path: String,
-    pub(super) body: Option<(&'a Value, &'static str)>,
+    /// As it is sent, and what it is: thousands of objects are written at once, and none is kept
+    /// in a larger form meanwhile.
+    pub(super) body: Option<(Vec<u8>, &'static str)>,
     /// In which form the answer is wanted.
     pub(super) accept: &'static str,
 }
@@ -123,7 +125,8 @@ impl Api {
         }
     }
 
-    pub(super) async fn create(&self, kind: Kind, object: &Value) -> Result<Vec<u8>, Refused> {
+    /// The object as it is sent.
+    pub(super) async fn create(&self, kind: Kind, object: Vec<u8>) -> Result<Vec<u8>, Refused> {
         // What the server does not know is a mistake in a template, and is said to be one.
         let path = format!("{}?fieldManager=jitney&fieldValidation=Strict", self.path(kind, None));
         let body = Some((object, JSON));
@@ -144,7 +147,7 @@ impl Api {
         how: &'static str,
     ) -> Result<Vec<u8>, Refused> {
         let path = format!("{}?fieldManager=jitney", self.path(kind, Some(name)));
-        let body = Some((patch, how));
+        let body = Some((written(patch), how));
         let accept = wire::ACCEPTED;
         self.send(Ask { verb: "patch", method: Method::PATCH, path, body, accept }).await
     }
@@ -156,13 +159,13 @@ impl Api {
         options: &Value,
     ) -> Result<Vec<u8>, Refused> {
         let path = self.path(kind, Some(name));
-        let body = Some((options, JSON));
+        let body = Some((written(options), JSON));
         let accept = wire::ACCEPTED;
         self.send(Ask { verb: "delete", method: Method::DELETE, path, body, accept }).await
     }
 
     /// The body of a success, or the class of anything else.
-    pub(super) async fn send(&self, ask: Ask<'_>) -> Result<Vec<u8>, Refused> {
+    pub(super) async fn send(&self, ask: Ask) -> Result<Vec<u8>, Refused> {
         let verb = ask.verb;
         let request = request(ask).map_err(|words| no_answer(verb, words))?;
         let whole = async {
@@ -221,13 +224,18 @@ pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(unreadable)
 }
 
-fn request(ask: Ask<'_>) -> Result<Request<Body>, String> {
+/// An object as it is sent.
+pub(super) fn written(object: &Value) -> Vec<u8> {
+    serde_json::to_vec(object).expect("its keys are texts")
+}
+
+fn request(ask: Ask) -> Result<Request<Body>, String> {
     let mut builder =
         Request::builder().method(ask.method).uri(&ask.path).header(ACCEPT, ask.accept);
     let body = match ask.body {
-        Some((value, kind)) => {
+        Some((bytes, kind)) => {
             builder = builder.header(CONTENT_TYPE, kind);
-            Body::from(serde_json::to_vec(value).map_err(|error| error.to_string())?)
+            Body::from(bytes)
         }
         None => Body::empty(),
     };

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::call::{Kind, decode, object};
+use super::call::{Kind, decode, object, written};
 use super::seen::{Job, Pod};
 use super::tokens::Kept;
 use super::{Kubernetes, job};
@@ -20,8 +20,8 @@ pub(super) async fn machine(backend: &Kubernetes, order: &Order) -> Result<(), E
     let connection = backend.creating.acquire().await.expect("nobody closes it");
     backend.creates.turn().await;
     let seat = backend.tokens.seat(&order.labels.dispatch_id, &order.token);
-    let wanted = job::job(order, settings, &template, &seat.secret)?;
-    let made = backend.api.create(Kind::Jobs, &wanted).await;
+    let wanted = written(&job::job(order, settings, &template, &seat.secret)?);
+    let made = backend.api.create(Kind::Jobs, wanted).await;
     drop(connection);
     let made = match made {
         Ok(body) => object::<Job>(&body)?,
@@ -51,11 +51,7 @@ pub(super) fn check_name(name: &str) -> Result<(), Error> {
 }
 
 fn kept(order: &Order, job: &Job) -> Kept {
-    Kept {
-        machine: order.name.clone(),
-        uid: job.metadata.uid.to_string(),
-        token: order.token.clone(),
-    }
+    Kept { machine: order.name.clone(), uid: job.metadata.uid, token: order.token.clone() }
 }
 
 /// There is a Job of this name. If it is this machine, its token is put where it looks for it: the

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::call::{Ask, JSON, Kind, decode};
+use super::call::{Ask, JSON, Kind, decode, written};
 use super::settings::TemplateFrom;
 use super::{Kubernetes, job};
 use crate::contract::{Error, Hardware, Labels, Order, Resources};
@@ -134,7 +134,7 @@ async fn may(backend: &Kubernetes, right: &Right, verb: &str) -> Result<Option<S
         "spec": { "resourceAttributes": attributes },
     });
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned();
-    let body = Some((&review, JSON));
+    let body = Some((written(&review), JSON));
     let ask = Ask { verb: "create", method: Method::POST, path, body, accept: JSON };
     let body = backend.api.send(ask).await.map_err(|refused| refused.error)?;
     let answer: Value = decode(&body)?;
@@ -152,7 +152,7 @@ async fn trial(backend: &Kubernetes) -> Result<(), Error> {
         "{}?dryRun=All&fieldManager=jitney&fieldValidation=Strict",
         backend.api.path(Kind::Jobs, None)
     );
-    let body = Some((&object, JSON));
+    let body = Some((written(&object), JSON));
     let ask = Ask { verb: "create", method: Method::POST, path, body, accept: JSON };
     let sent = backend.api.send(ask).await;
     sent.map(drop).map_err(|refused| refused.error)

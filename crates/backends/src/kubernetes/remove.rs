@@ -3,6 +3,7 @@
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::call::{Kind, MERGE_PATCH, Refused, decode};
 use super::make::check_name;
@@ -22,7 +23,7 @@ pub(super) async fn machine(backend: &Kubernetes, name: &str) -> Result<(), Erro
     if !backend.options.keep_failed.is_zero() && failed(&job, &pods) {
         return keep(backend, &job, &pods).await;
     }
-    let options = options(&job.metadata.uid);
+    let options = options(job.metadata.uid);
     match backend.api.delete(Kind::Jobs, name, &options).await {
         Ok(_) => Ok(()),
         // Another one of the same name is not the one that we were told to remove.
@@ -46,7 +47,7 @@ async fn ours(backend: &Kubernetes, name: &str) -> Result<Option<Job>, Error> {
 }
 
 /// With its pods, of which a bare delete would make orphans; and only the very one that was seen.
-fn options(uid: &str) -> Value {
+fn options(uid: Uuid) -> Value {
     json!({ "propagationPolicy": "Background", "preconditions": { "uid": uid } })
 }
 
@@ -58,7 +59,7 @@ fn heard(backend: &Kubernetes, refused: Refused) -> Error {
 /// Pods whose Job is gone without them. Those that are on their way need no second word.
 async fn remains(backend: &Kubernetes, pods: &[Pod]) -> Result<(), Error> {
     for pod in pods.iter().filter(|pod| pod.metadata.deleted_at.is_none()) {
-        let options = options(&pod.metadata.uid);
+        let options = options(pod.metadata.uid);
         match backend.api.delete(Kind::Pods, &pod.metadata.name, &options).await {
             Ok(_) => {}
             Err(refused) if refused.is_gone() => {}

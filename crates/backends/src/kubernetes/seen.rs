@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::stamp::{self, Stamp};
 use super::template::JOB_CONTAINER;
@@ -23,7 +24,8 @@ const ORPHAN: &str = "orphan";
 #[serde(from = "RawMeta")]
 pub struct Meta {
     pub name: Arc<str>,
-    pub uid: Arc<str>,
+    /// Nil where it cannot be read: Kubernetes has no others than these.
+    pub uid: Uuid,
     /// Grows with each change, over all objects of a kind. 0: it cannot be read as a number.
     pub version: u64,
     pub created_at: Timestamp,
@@ -76,7 +78,7 @@ impl From<RawMeta> for Meta {
         let deadline = raw.annotations.get(stamp::DEADLINE);
         Self {
             name: raw.name.into(),
-            uid: raw.uid.into(),
+            uid: raw.uid.parse().unwrap_or_default(),
             version: raw.resource_version.parse().unwrap_or_default(),
             created_at: raw.creation_timestamp.unwrap_or(Timestamp::UNIX_EPOCH),
             deleted_at: raw.deletion_timestamp,
@@ -319,6 +321,7 @@ pub struct Involved {
     pub kind: String,
     #[serde(default)]
     pub name: String,
+    /// Nil where it is about what has no such id.
     #[serde(default)]
-    pub uid: String,
+    pub uid: Uuid,
 }

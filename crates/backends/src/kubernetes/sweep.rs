@@ -58,7 +58,7 @@ struct Secret {
 
 #[derive(Debug, Deserialize)]
 struct Owner {
-    uid: String,
+    uid: Uuid,
 }
 
 /// Sweeps for ever: at first, when a machine has left an orphan, and now and then.
@@ -103,7 +103,7 @@ fn left_to<'a>(
     secret: &'a Secret,
     orphans: &'a [Orphan],
 ) -> impl Iterator<Item = (&'a Secret, &'a Orphan)> {
-    let owns = |pod: &&Orphan| secret.owner_references.iter().any(|owner| *owner.uid == *pod.uid);
+    let owns = |pod: &&Orphan| secret.owner_references.iter().any(|owner| owner.uid == pod.uid);
     let readers = orphans.iter().filter(|pod| *pod.secret == *secret.name);
     readers.filter(move |pod| !owns(pod)).map(move |pod| (secret, pod))
 }
@@ -131,7 +131,7 @@ async fn list(api: &Api, mark: &str) -> Result<Vec<Secret>, Error> {
 
 /// Whatever else owns it: it goes with the last of them.
 async fn leave_to_the_pod(api: &Api, secret: &Secret, pod: &Orphan) -> Result<(), Refused> {
-    let owner = json!({ "apiVersion": "v1", "kind": "Pod", "name": &*pod.name, "uid": &*pod.uid });
+    let owner = json!({ "apiVersion": "v1", "kind": "Pod", "name": &*pod.name, "uid": pod.uid });
     let patch = json!({ "metadata": { "ownerReferences": [owner] } });
     owned(api, secret, &patch).await
 }

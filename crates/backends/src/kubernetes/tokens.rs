@@ -15,8 +15,9 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
-use super::call::{Api, Kind, Refused, STRATEGIC_PATCH};
+use super::call::{Api, Kind, Refused, STRATEGIC_PATCH, written};
 use super::stamp;
 use crate::contract::{Class, Error};
 
@@ -38,7 +39,7 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 pub(super) struct Kept {
     pub(super) machine: String,
     /// Of its Job.
-    pub(super) uid: String,
+    pub(super) uid: Uuid,
     pub(super) token: SecretString,
 }
 
@@ -193,7 +194,7 @@ async fn write(api: &Api, mark: &str, secret: &str, kept: &[Kept], new: bool) ->
     let mut last = None;
     for _ in 0..TRIES {
         let done = if make {
-            api.create(Kind::Secrets, &object).await
+            api.create(Kind::Secrets, written(&object)).await
         } else {
             api.patch(Kind::Secrets, secret, &object, STRATEGIC_PATCH).await
         };
@@ -223,8 +224,8 @@ fn object(mark: &str, secret: &str, kept: &[Kept]) -> Value {
             (one.machine.clone(), Value::String(encoded))
         })
         .collect();
-    let owners: BTreeMap<&str, &str> =
-        kept.iter().map(|one| (one.uid.as_str(), one.machine.as_str())).collect();
+    let owners: BTreeMap<Uuid, &str> =
+        kept.iter().map(|one| (one.uid, one.machine.as_str())).collect();
     let owners: Vec<Value> = owners
         .into_iter()
         .map(|(uid, name)| json!({ "apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid }))
@@ -244,9 +245,9 @@ mod tests {
 
     #[test]
     fn a_secret_belongs_to_its_jobs_and_has_a_key_for_each() {
-        let kept = ["a", "b"].map(|name| Kept {
+        let kept = [("a", 1), ("b", 2)].map(|(name, uid)| Kept {
             machine: name.to_owned(),
-            uid: format!("uid-{name}"),
+            uid: Uuid::from_u128(uid),
             token: SecretString::from(format!("token-{name}")),
         });
         assert!(!format!("{kept:?}").contains("token-a"), "a token is never shown");
@@ -254,7 +255,7 @@ mod tests {
         assert_eq!(object.pointer("/data/a"), Some(&json!("dG9rZW4tYQ==")));
         let owners = object.pointer("/metadata/ownerReferences").expect("owners");
         assert_eq!(owners.as_array().map(Vec::len), Some(2));
-        assert_eq!(owners.pointer("/1/uid"), Some(&json!("uid-b")));
+        assert_eq!(owners.pointer("/1/uid"), Some(&json!(Uuid::from_u128(2))));
     }
 
     #[test]

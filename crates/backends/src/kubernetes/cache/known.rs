@@ -5,6 +5,8 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::kubernetes::seen::{Job, Meta, Pod};
 use crate::kubernetes::stamp::Stamp;
 use crate::kubernetes::texts::Texts;
@@ -38,7 +40,7 @@ pub(in crate::kubernetes) struct Readers {
 #[derive(Debug)]
 pub(in crate::kubernetes) struct Orphan {
     pub(in crate::kubernetes) name: Arc<str>,
-    pub(in crate::kubernetes) uid: Arc<str>,
+    pub(in crate::kubernetes) uid: Uuid,
     pub(in crate::kubernetes) secret: Arc<str>,
 }
 
@@ -136,8 +138,8 @@ impl Machines {
         self.known.retain(|_, known| !known.is_gone());
     }
 
-    pub(super) fn uids(&self) -> BTreeSet<&str> {
-        self.metadata().map(|meta| &*meta.uid).collect()
+    pub(super) fn uids(&self) -> BTreeSet<Uuid> {
+        self.metadata().map(|meta| meta.uid).collect()
     }
 
     pub(super) fn secrets(&self) -> BTreeSet<Arc<str>> {
@@ -149,8 +151,7 @@ impl Machines {
         let unread = alone.flat_map(|known| &known.pods).filter(|pod| !pod.is_past_start());
         unread.filter_map(|pod| {
             let Meta { name, uid, secret, .. } = &pod.metadata;
-            let (name, uid) = (Arc::clone(name), Arc::clone(uid));
-            Some(Orphan { name, uid, secret: secret.clone()? })
+            Some(Orphan { name: Arc::clone(name), uid: *uid, secret: secret.clone()? })
         })
     }
 

@@ -233,7 +233,7 @@ impl Fields for Involved {
         match number {
             1 => self.kind = value.text()?,
             3 => self.name = value.text()?,
-            4 => self.uid = value.text()?,
+            4 => self.uid = value.str()?.parse().unwrap_or_default(),
             _ => {}
         }
         Ok(())

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-const META: &str = "{ name: m-1, uid: u, resourceVersion: '7', creationTimestamp: '2026-11-27T08:00:00Z',
+const META: &str = "{ name: m-1, uid: 0199a3c0-0000-7000-8000-000000000001, resourceVersion: '7', creationTimestamp: '2026-11-27T08:00:00Z',
     labels: { jitney.dev/mark: m, jitney.dev/job: 0199a3c0-5c39-7d13-8f0e-0d6a8e2f7a11, jitney.dev/attempt: '1',
               jitney.dev/dispatch: d, batch.kubernetes.io/job-name: m-1 LABELS },
     annotations: { jitney.dev/instance: i, jitney.dev/queue: q, jitney.dev/cpu-millis: '1000',
@@ -47,7 +47,7 @@ fn a_pod(deleted: &str, status: &str) -> Pod {
 fn an_event(message: &str) -> Event {
     let event = json!({
         "metadata": { "name": "e", "creationTimestamp": "2026-11-27T08:00:02Z" },
-        "involvedObject": { "name": "m-1", "uid": "u" },
+        "involvedObject": { "name": "m-1" },
         "message": message,
     });
     serde_json::from_value(event).expect("an event")

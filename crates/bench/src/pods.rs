@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use crate::Done;
 use crate::process::Process;
-use crate::stage::{buildkite, configure, free_address, ready, run, until};
+use crate::stage::{buildkite, configure, free_address, ready, run, until, until_within};
 
 /// The configuration's `name`, which is usual.
 const MARK: &str = "jitney";
@@ -38,6 +38,8 @@ const IMAGE: &str = "play:bench";
 const PROGRAMS: [&str; 2] = ["jitney/guest:latest", "buildkite/agent:3"];
 /// Longer than any run.
 const NEVER: Duration = Duration::from_secs(24 * 3_600);
+/// The garbage collector takes thousands of pods one by one.
+const EMPTIED: Duration = Duration::from_secs(900);
 /// What the controllers still do after everything of a run is gone.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -145,7 +147,7 @@ impl Ground {
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), &room.namespace);
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &room.namespace);
         let any = ListParams::default().limit(1);
-        until("an empty namespace", async || {
+        until_within(EMPTIED, "an empty namespace", async || {
             Ok(jobs.list_metadata(&any).await?.items.is_empty()
                 && pods.list_metadata(&any).await?.items.is_empty())
         })

@@ -278,11 +278,19 @@ pub(crate) fn millis(from: Timestamp, to: Timestamp) -> f64 {
 }
 
 /// Looks again and again until it is so.
-pub(crate) async fn until(what: &str, mut look: impl AsyncFnMut() -> Done<bool>) -> Done<()> {
-    let patience = Instant::now() + PATIENCE;
+pub(crate) async fn until(what: &str, look: impl AsyncFnMut() -> Done<bool>) -> Done<()> {
+    until_within(PATIENCE, what, look).await
+}
+
+pub(crate) async fn until_within(
+    patience: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Done<bool>,
+) -> Done<()> {
+    let end = Instant::now() + patience;
     while !look().await? {
-        if Instant::now() > patience {
-            return Err(format!("{what}: not within {PATIENCE:?}").into());
+        if Instant::now() > end {
+            return Err(format!("{what}: not within {patience:?}").into());
         }
         sleep(LOOK).await;
     }

@@ -208,6 +208,13 @@ impl JobPhase {
 pub struct Waiting {
     pub id: JobId,
     pub queue: String,
+    /// What it is a job of; only where one job was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
     pub ahead: Option<u32>,
     pub reason: Reason,
     pub text: String,

@@ -276,6 +276,7 @@ pub(super) enum SandboxPart {
         seed: u64,
         /// The queue of all jobs
         #[arg(long, value_name = "KEY", default_value = "default")]
+        #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
         queue: String,
     },
     /// Serve machines for the http backend: instant, and their agents are played

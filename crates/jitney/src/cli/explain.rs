@@ -174,7 +174,8 @@ fn in_hand(job: &Job, now: Timestamp, screen: Screen) -> String {
 }
 
 fn of_waiting(waiting: &Waiting, now: Timestamp, screen: Screen) -> String {
-    let mut text = title(waiting.id, &waiting.queue, &None, None, &None, screen);
+    let Waiting { id, queue, pipeline, build, step, .. } = waiting;
+    let mut text = title(*id, queue, pipeline, *build, step, screen);
     line(&mut text, format_args!("Now: {}, not taken on yet", screen.strong("waiting")));
     let span = seconds(now.since(waiting.since));
     line(&mut text, format_args!("Why: {} (for {span})", waiting.text));

@@ -120,14 +120,18 @@ fn origin(asked: &Plan) -> OriginSeen {
     })
 }
 
-/// Who names no queue most often forgot it.
+/// Who names no queue most often forgot it, and who names another one often mistyped it.
 fn which_queue(case: &Case, policy: &Policy) -> String {
-    let named = case.tags.iter().any(|tag| tag.starts_with("queue="));
-    if named || policy.queues.contains_key(&case.queue) {
+    if policy.queues.contains_key(&case.queue) {
         return String::new();
     }
+    let named = case.tags.iter().any(|tag| tag.starts_with("queue="));
     let ours: Vec<String> = policy.queues.keys().map(|key| format!("queue={key}")).collect();
-    format!("The tags name no queue. Add one of ours: {}\n", ours.join(", "))
+    let ours = ours.join(", ");
+    if named {
+        return format!("The queues of the configuration are: {ours}\n");
+    }
+    format!("The tags name no queue. Add one of ours: {ours}\n")
 }
 
 fn checked(tag: &str) -> Result<String, Failure> {

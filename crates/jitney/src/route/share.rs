@@ -90,7 +90,11 @@ impl Destination {
             None => {}
         }
         let Some(build) = build.filter(|build| !build.is_empty()) else {
-            return Err(format!("{BUILD} is not set, and tells which builds move"));
+            return Err(format!(
+                "{BUILD} is not set, and tells which builds move; it is in a step's environment: to \
+                 try it by hand, set it to any text, or {OVERRULE} to {} or off",
+                self.queue
+            ));
         };
         let at = position(build);
         let moves = at < self.share;

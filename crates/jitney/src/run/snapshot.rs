@@ -76,7 +76,16 @@ impl State {
             return Some(Box::new(api::Explained::InHand(Box::new(self.job(entry)))));
         }
         let held = self.held.get(&job)?;
-        Some(Box::new(api::Explained::Waiting(self.waiting_job(job, held))))
+        let candidates = self.seen.queues.get(&held.queue).map(|seen| &seen.candidates);
+        let of_job = candidates.and_then(|all| all.iter().find(|it| it.row.id == job));
+        let row = of_job.map(|candidate| &candidate.row);
+        let waiting = api::Waiting {
+            pipeline: row.map(|row| row.pipeline.to_string()),
+            build: row.map(|row| row.build),
+            step: row.and_then(|row| row.step.as_deref().map(str::to_owned)),
+            ..self.waiting_job(job, held)
+        };
+        Some(Box::new(api::Explained::Waiting(waiting)))
     }
 
     /// Where there are only fleets, they know.
@@ -182,6 +191,9 @@ impl State {
         api::Waiting {
             id,
             queue: held.queue.to_string(),
+            pipeline: None,
+            build: None,
+            step: None,
             ahead: held.ahead,
             reason: held.reason.clone(),
             text: held.reason.sentence(self.clock.now()),

@@ -46,6 +46,7 @@ async fn a_jitney_that_runs_is_shown_explained_and_drained() {
     }
     let told = jitney(&["explain", &slip, "--config", &file], folder).await.expect(0);
     assert!(told.out.contains("Did you mean memory"), "{}", told.out);
+    assert!(told.out.contains(" #1, ") && told.out.contains("queue "), "{}", told.out);
     // The link to it, as Buildkite's pages have it.
     let link = format!("https://buildkite.com/acme/web/builds/1#{long}");
     jitney(&["explain", &link, "--config", &file], folder).await.expect(0);

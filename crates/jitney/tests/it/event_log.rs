@@ -202,6 +202,11 @@ async fn what_was_changed_in_a_log_is_decided_otherwise() {
     assert_eq!(json["differing"], 1, "{json:#}");
     let part = &json["first_difference"]["differences"][0]["part"];
     assert_eq!(part, "wake_at", "{json:#}");
+
+    // Cut off before the first round.
+    write_lines(&log, &changed[..1]);
+    let ran = replay(&world, &["events.jsonl"]).await.expect(0);
+    assert!(ran.out.contains("the log ends before its first round"), "{}", ran.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ const OPEN: usize = 2;
 pub(super) fn page(engine: &Engine, build: &Build, now: Timestamp) -> Markup {
     let title = format!("{} #{}", build.pipeline, build.number);
     let live = if build.state.is_terminal() { Live::No } else { Live::Yes };
+    let jobs = build.jobs().count();
     let until = build.finished_at.unwrap_or(now);
     frame(
         &title,
@@ -31,7 +32,7 @@ pub(super) fn page(engine: &Engine, build: &Build, now: Timestamp) -> Markup {
                 @if !build.commit.is_empty() { span { "commit " (build.commit) } }
                 span { "created " (wording::clock(build.created_at)) }
                 span { (wording::span(build.created_at, until)) }
-                span { (build.jobs().count()) " jobs" }
+                span { (jobs) @if jobs == 1 { " job" } @else { " jobs" } }
                 @match build.blocked_state() {
                     Some(BlockedState::Failed) => { span { "counts as failed" } },
                     Some(BlockedState::Running) => { span { "counts as running" } },

@@ -53,6 +53,10 @@ pub(super) fn text(pass: &Pass, under: Option<&str>, screen: Screen) -> String {
 fn verdict(pass: &Pass, under: Option<&str>, screen: Screen) -> String {
     let rounds = pass.summary.rounds;
     let Some(first) = &pass.first else {
+        if rounds == 0 {
+            let words = "the log ends before its first round: there is nothing to decide again";
+            return format!("{} {words}\n\n", screen.warn("!"));
+        }
         let under = under.map(|file| format!(" under {file}")).unwrap_or_default();
         return format!(
             "{} all {rounds} rounds are decided as they were{under}\n\n",

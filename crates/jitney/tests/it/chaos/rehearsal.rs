@@ -85,6 +85,7 @@ async fn what_is_no_day_is_refused_with_its_line() {
         (&["--speed", "2"], "--replay-queue"),
         (&["--api-token", ""], "an API token cannot be issued: it is empty"),
         (&["generate-queue", "--jobs", "0"], "0 is not in 1..=1000000"),
+        (&["generate-queue", "--queue", ""], "--queue"),
     ] {
         let ran = jitney(&[&["sandbox"], args].concat(), folder.path()).await.expect(2);
         assert!(ran.err.contains(words), "{words} is not in {}", ran.err);

@@ -260,7 +260,7 @@ pub enum Explained {
     /// It is in our hands.
     InHand(Box<Job>),
     /// It waits in its queue.
-    Waiting(Waiting),
+    Waiting(Box<Waiting>),
     /// It is done with.
     Closed(Box<crate::journal::Closed>),
 }

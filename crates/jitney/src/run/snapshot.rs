@@ -85,7 +85,7 @@ impl State {
             step: row.and_then(|row| row.step.as_deref().map(str::to_owned)),
             ..self.waiting_job(job, held)
         };
-        Some(Box::new(api::Explained::Waiting(waiting)))
+        Some(Box::new(api::Explained::Waiting(Box::new(waiting))))
     }
 
     /// Where there are only fleets, they know.

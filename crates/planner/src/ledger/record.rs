@@ -8,7 +8,7 @@ use super::{MOMENTS_MOST, REMEMBER_LEFT, used};
 use crate::{
     Adoption, Attempt, BackendName, CreateOutcome, Delete, Doom, Entry, Event, Failed, Failure,
     FailureClass, Finish, JobId, JobRow, JobState, Lease, Ledger, Loss, LossStep, MachineName,
-    Moment, Notice, Outcome, Request, Retry, RetryOutcome, Timestamp, Told,
+    Moment, Notice, Offer, Outcome, Request, Retry, RetryOutcome, Timestamp, Told,
 };
 
 /// First waits before the same request is repeated; doubled each time, up to the longest.
@@ -32,17 +32,8 @@ impl Ledger {
                 self.create_ended(job, attempt, outcome, at);
             }
             Event::CreateIntended { attempt, name, offer, lifetime, dispatch, at, .. } => {
-                self.with(job, |entry| {
-                    let new = || Attempt {
-                        lifetime,
-                        dispatch,
-                        cpu: offer.cpu,
-                        memory: offer.memory,
-                        offer: Some(offer.clone()),
-                        ..Attempt::new(attempt, name, offer.backend, at)
-                    };
-                    entry.create_intended(attempt, new, at);
-                });
+                let new = Attempt::intended(attempt, name, offer, lifetime, dispatch, at);
+                self.with(job, |entry| entry.create_intended(new, at));
             }
             Event::AttemptFailed { attempt, failure, charged, at, .. } => {
                 self.attempt_failed(job, attempt, failure, charged, at);
@@ -339,11 +330,12 @@ impl Entry {
         self.lease = None;
     }
 
-    fn create_intended(&mut self, number: u32, new: impl FnOnce() -> Attempt, at: Timestamp) {
+    fn create_intended(&mut self, new: Attempt, at: Timestamp) {
+        let number = new.number;
         if !self.attempts.iter().any(|known| known.number == number) {
             // Most jobs have one attempt: no room for four is made.
             self.attempts.reserve_exact(1);
-            self.attempts.push(new());
+            self.attempts.push(new);
         }
         if let Some(attempt) = self.attempts.iter_mut().find(|known| known.number == number) {
             attempt.tries = attempt.tries.saturating_add(1);
@@ -416,6 +408,25 @@ impl Entry {
 }
 
 impl Attempt {
+    fn intended(
+        number: u32,
+        name: MachineName,
+        offer: Offer,
+        lifetime: Option<Duration>,
+        dispatch: Arc<str>,
+        at: Timestamp,
+    ) -> Self {
+        let backend = offer.backend.clone();
+        Self {
+            cpu: offer.cpu,
+            memory: offer.memory,
+            offer: Some(offer),
+            lifetime,
+            dispatch,
+            ..Self::new(number, name, backend, at)
+        }
+    }
+
     fn new(number: u32, name: MachineName, backend: BackendName, at: Timestamp) -> Self {
         Self {
             number,

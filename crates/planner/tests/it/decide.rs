@@ -144,11 +144,11 @@ fn a_refusal_for_good_names_the_backend_that_refused() {
     let asked = scene.asked_for(1, 1, other);
     let refused = asked.not_made(1, 1, FailureClass::Rejected, "no such image");
     let facts = refused.decided().facts;
-    let by = facts.iter().find_map(|fact| match fact {
-        Event::Doomed { doom: Doom::Rejected { backend, .. }, .. } => Some(backend.to_string()),
-        _ => None,
-    });
-    assert_eq!(by.as_deref(), Some("there"));
+    let failed = |fact: &Event| {
+        let Event::Doomed { doom: Doom::Rejected { backend, .. }, .. } = fact else { return None };
+        Some(backend.to_string())
+    };
+    assert_eq!(facts.iter().find_map(failed).as_deref(), Some("there"));
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::pod;
+use crate::{pod, vm};
 
-const USAGE: &str = "usage: guest DIR | install TO | fetch-agent TO | pod | is-connected";
+const USAGE: &str = "usage: guest DIR | install TO | fetch-agent TO | pod | is-connected | vm";
 
 /// Runs what the arguments say, which come without the program's own name.
 #[must_use]
@@ -17,6 +17,9 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
+    if first == vm::RUN && second.is_none() {
+        return vm::run();
+    }
     let verb = first.to_str().and_then(|verb| pod::verb(verb, second.as_deref()));
     match (verb, second) {
         (Some(done), _) => done,

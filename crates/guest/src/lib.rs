@@ -14,6 +14,7 @@ mod run;
 mod signals;
 mod tail;
 mod tree;
+pub mod vm;
 mod watch;
 
 pub use command::command;

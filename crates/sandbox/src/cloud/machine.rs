@@ -173,7 +173,7 @@ async fn run(
 }
 
 fn furnish(folder: &Path, plan: &Plan, port: u16) -> io::Result<()> {
-    for inner in ["bin", "home", "tmp"] {
+    for inner in ["bin", "home", "state", "tmp"] {
         std::fs::create_dir_all(folder.join(inner))?;
     }
     // Bash speaks TCP by itself; nothing else has to be there.
@@ -229,6 +229,8 @@ fn environment(
         .env("PATH", format!("{path}:{PATH}"))
         .env("HOME", folder.join("home"))
         .env("TMPDIR", folder.join("tmp"))
+        // A computer has one place for state; machines on it are to have one each.
+        .env("STATE_DIRECTORY", folder.join("state"))
         .env("HOSTNAME", &plan.name)
         .env("GCE_METADATA_HOST", metadata)
         .env("GCE_METADATA_IP", metadata)

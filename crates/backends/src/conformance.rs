@@ -104,6 +104,7 @@ pub fn order(subject: &dyn Subject, mark: &str) -> Order {
         place: String::new(),
         machine_type: String::new(),
         spot: false,
+        vm: None,
         hardware: Hardware::default(),
         deadline: Duration::from_secs(120),
         endpoint: "http://127.0.0.1:1/v3".to_owned(),

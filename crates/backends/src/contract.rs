@@ -43,6 +43,8 @@ pub struct Order {
     pub place: String,
     pub machine_type: String,
     pub spot: bool,
+    /// Where the machine is a virtual one: all that is to be said of it beyond its type.
+    pub vm: Option<Vm>,
     pub hardware: Hardware,
     /// Counted from the create: job time + start timeout + grace. The backend enforces it by itself.
     pub deadline: Duration,
@@ -78,6 +80,17 @@ pub struct Resources {
     pub memory_bytes: u64,
     pub disk_bytes: Option<u64>,
     pub local_ssds: u32,
+}
+
+/// What a virtual machine is made with, chosen beforehand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vm {
+    pub disk_type: String,
+    pub disk_gib: u64,
+    /// Local SSDs to be attached; those that come with the type are not in it.
+    pub attached_ssds: u32,
+    /// Whether it needs Google's own network card.
+    pub gvnic: bool,
 }
 
 /// Which kind of computer, as far as the job cares. Empty: any.
@@ -158,6 +171,9 @@ pub struct MachineEnd {
     /// accepted: as if the create itself had failed so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Class>,
+    /// The fields of that refusal, as an `Error` has them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, String>,
 }
 
 /// Why a call failed. The class alone decides what happens next; the words are for people.

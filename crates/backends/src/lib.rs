@@ -11,5 +11,5 @@ pub mod process;
 
 pub use contract::{
     Backend, Class, Error, Future, Hardware, Labels, Listing, Machine, MachineEnd, Order, Phase,
-    Resources,
+    Resources, Vm,
 };

@@ -148,6 +148,7 @@ pub(crate) fn order(job: Uuid, token: SecretString, endpoint: &str) -> Order {
         place: String::new(),
         machine_type: String::new(),
         spot: false,
+        vm: None,
         hardware: Hardware::default(),
         deadline: DEADLINE,
         endpoint: endpoint.to_owned(),

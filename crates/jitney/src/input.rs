@@ -209,14 +209,14 @@ pub(crate) fn failure(error: &backends::Error) -> Failure {
         class,
         words: error.words.as_str().into(),
         retry_after: error.retry_after,
-        shortage: shortage(error),
+        shortage: shortage(&error.fields),
     }
 }
 
 /// The quota that is used up, and the places that have room, where the backend named them.
-fn shortage(error: &backends::Error) -> Option<Arc<Shortage>> {
-    let metric = error.fields.get("metric").map(|metric| metric.as_str().into());
-    let places = error.fields.get("room_in").map_or("", String::as_str).split(',').map(str::trim);
+pub(crate) fn shortage(fields: &BTreeMap<String, String>) -> Option<Arc<Shortage>> {
+    let metric = fields.get("metric").map(|metric| metric.as_str().into());
+    let places = fields.get("room_in").map_or("", String::as_str).split(',').map(str::trim);
     let room_in: Vec<Arc<str>> = places.filter(|place| !place.is_empty()).map(Into::into).collect();
     let said = metric.is_some() || !room_in.is_empty();
     said.then(|| Arc::new(Shortage { metric, room_in }))

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BackendName, Bytes, Candidate, Cpu, Failure, FailureClass, JobId, JobState, MachineName,
-    OriginSeen, QueueKey, Timestamp,
+    OriginSeen, QueueKey, Shortage, Timestamp,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -152,6 +152,9 @@ pub struct EndSeen {
     /// The place took the create and then would not have the machine: as if the create had failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<FailureClass>,
+    /// What the place said is short, where it was that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortage: Option<Arc<Shortage>>,
 }
 
 /// A token in the executor's keeping, good for one attempt.

@@ -107,6 +107,7 @@ impl CreateRequest {
             place: self.place,
             machine_type: self.machine_type,
             spot: self.spot,
+            vm: None,
             hardware: Hardware::default(),
             deadline: std::time::Duration::from_secs(self.deadline_s),
             endpoint: self.agent.endpoint,

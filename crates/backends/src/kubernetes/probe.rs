@@ -179,6 +179,7 @@ fn order(mark: &str) -> Order {
         place: String::new(),
         machine_type: String::new(),
         spot: false,
+        vm: None,
         hardware: Hardware::default(),
         deadline: Duration::from_secs(60),
         endpoint: "https://agent.buildkite.com/v3".to_owned(),

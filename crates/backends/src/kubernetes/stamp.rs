@@ -155,6 +155,7 @@ mod tests {
             place: String::new(),
             machine_type: String::new(),
             spot: false,
+            vm: None,
             hardware: Hardware::default(),
             deadline: Duration::from_secs(60),
             endpoint: String::new(),

@@ -1,6 +1,7 @@
 //! The listing: what the machines' directories say. A machine whose guest was killed is put to
 //! rest here, because nobody else is left who would.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
@@ -112,5 +113,6 @@ fn end_of(ended: Ended) -> MachineEnd {
         oom_killed: ended.usage.oom_killed,
         ran: None,
         refused: None,
+        fields: BTreeMap::new(),
     }
 }

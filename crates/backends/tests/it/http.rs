@@ -81,6 +81,7 @@ impl Service {
             oom_killed: false,
             ran: None,
             refused: None,
+            fields: BTreeMap::new(),
             deadline_reached: false,
         });
         self.changed();

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backends::{Backend, Hardware, Labels, Order, Resources};
+use backends::{Backend, Hardware, Labels, Order, Resources, Vm};
 use planner::{
-    BackendName, Create, CreateOutcome, Failure, FailureClass, JobId, MachineName, Offer, Shape,
-    Spot,
+    BackendName, Create, CreateOutcome, Failure, FailureClass, JobId, MachineName, Nic, Offer,
+    Shape, Spot,
 };
 use secrecy::SecretString;
 use tokio::time::timeout;
@@ -130,6 +130,7 @@ pub(crate) fn order(
         place: offer.place.to_string(),
         machine_type: offer.machine_type.to_string(),
         spot: offer.spot,
+        vm: offer.vm.as_deref().map(vm),
         hardware: hardware(&shape),
         deadline,
         endpoint: stamp.endpoint.to_string(),
@@ -157,6 +158,18 @@ impl Remover {
             }
         };
         Outcome::Deleted { backend, job, attempt, ok }
+    }
+}
+
+fn vm(vm: &planner::Vm) -> Vm {
+    Vm {
+        disk_type: vm.disk_type.to_string(),
+        disk_gib: vm.disk.get().div_ceil(1 << 30),
+        attached_ssds: vm.attached_ssds,
+        gvnic: match vm.nic {
+            Nic::Gvnic => true,
+            Nic::Virtio => false,
+        },
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Pauses;
 use crate::clock::{Clock, from_jiff};
-use crate::input::{Input, Machines, Sender, failure, failure_class};
+use crate::input::{Input, Machines, Sender, failure, failure_class, shortage};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -193,6 +193,7 @@ fn ended(end: backends::MachineEnd) -> EndSeen {
         ran: end.ran.map(Into::into),
         deadline_reached: end.deadline_reached,
         refused: end.refused.map(failure_class),
+        shortage: shortage(&end.fields),
     }
 }
 

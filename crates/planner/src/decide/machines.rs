@@ -10,7 +10,7 @@ use super::Round;
 use crate::job::Standing;
 use crate::ledger::doubled;
 use crate::{
-    Action, Attempt, CreateOutcome, Delete, Entry, Event, Failure, FailureClass, JobState,
+    Action, Attempt, CreateOutcome, Delete, EndSeen, Entry, Event, Failure, FailureClass, JobState,
     MachineSeen, Outcome, Timestamp,
 };
 
@@ -92,7 +92,7 @@ impl Round<'_> {
         let open = attempt.failed.is_none() && entry.ended.is_none();
         if open && (attempt.ended.is_none() || nobody_had_it) {
             let failure = match &attempt.ended {
-                Some(end) => failure(end.refused.unwrap_or(FailureClass::EndedEarly), &end.cause),
+                Some(end) => ended(end, end.refused.unwrap_or(FailureClass::EndedEarly)),
                 None => failure(FailureClass::Lost, "the machine vanished"),
             };
             let charged = self.counts(attempt) && nobody_had_it;
@@ -150,7 +150,7 @@ impl Round<'_> {
             const EARLY: &str = "the machine ended before its agent had the job";
             let failure = match &attempt.ended {
                 Some(end) => match end.refused {
-                    Some(class) => failure(class, &end.cause),
+                    Some(class) => ended(end, class),
                     None => failure(FailureClass::EndedEarly, &format!("{EARLY}: {}", end.cause)),
                 },
                 None => failure(FailureClass::EndedEarly, EARLY),
@@ -198,6 +198,11 @@ impl Round<'_> {
         let words = match attempt.connected_at {
             Some(_) => format!("its agent connected and did not get the job within {allowed}"),
             None => format!("no agent connected within {allowed}"),
+        };
+        let note = self.machine_of(attempt).and_then(|machine| machine.note.as_deref());
+        let words = match note.filter(|_| attempt.connected_at.is_none()) {
+            Some(note) => format!("{words}; {note}"),
+            None => words,
         };
         let failure = failure(FailureClass::StartTimeout, &words);
         let charged = self.counts(attempt);
@@ -252,6 +257,10 @@ const fn has_agent(standing: Standing) -> bool {
         Standing::Acquired | Standing::Stopping | Standing::Unknown => true,
         Standing::Open | Standing::Done | Standing::Void | Standing::Parked => false,
     }
+}
+
+fn ended(end: &EndSeen, class: FailureClass) -> Failure {
+    Failure { shortage: end.shortage.clone(), ..failure(class, &end.cause) }
 }
 
 fn failure(class: FailureClass, words: &str) -> Failure {

@@ -260,6 +260,7 @@ pub(crate) fn end(at: Timestamp) -> EndSeen {
         ran: None,
         deadline_reached: false,
         refused: None,
+        shortage: None,
     }
 }
 

@@ -30,6 +30,7 @@ fn ended(before: Tried, cause: &str, log: &str, oom_killed: bool) -> Tried {
         at: START.plus(Duration::from_secs(90)),
         deadline_reached: false,
         refused: None,
+        shortage: None,
         cause: cause.into(),
         log_tail: log.into(),
         cpu_millis_used: None,

@@ -228,6 +228,7 @@ impl Fleet {
                 oom_killed: false,
                 ran: None,
                 refused: None,
+                fields: BTreeMap::new(),
                 deadline_reached: false,
             });
         });

@@ -68,6 +68,7 @@ impl Rig {
             place: "here".to_owned(),
             machine_type: "any".to_owned(),
             spot: false,
+            vm: None,
             hardware: Hardware::default(),
             deadline: Duration::from_secs(3600),
             endpoint: self.api.endpoint.clone(),

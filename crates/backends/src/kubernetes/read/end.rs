@@ -148,6 +148,7 @@ fn of_message(message: Message, pod: &Pod, terminated: &Terminated, at: Timestam
         ran: memory.fullest().and_then(memory::ran),
         deadline_reached: of == Cause::Deadline,
         refused: image.is_unfit().then_some(Class::Rejected),
+        fields: std::collections::BTreeMap::new(),
     }
 }
 
@@ -321,6 +322,7 @@ fn ended(at: Timestamp, cause: String) -> MachineEnd {
         ran: None,
         deadline_reached: false,
         refused: None,
+        fields: std::collections::BTreeMap::new(),
     }
 }
 

@@ -54,6 +54,7 @@ fn order() -> Order {
         place: String::new(),
         machine_type: String::new(),
         spot: false,
+        vm: None,
         hardware: Hardware::default(),
         deadline: Duration::from_millis(4_199_500),
         endpoint: "https://agent.buildkite.com/v3".to_owned(),

@@ -21,7 +21,7 @@ const START: u64 = 1_000_000;
 /// What one round reads. Each step gives a new scene, so that one can lead to several.
 #[derive(Clone)]
 pub(super) struct Scene {
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     pub(super) seen: Observation,
     pub(super) policy: Policy,
     pub(super) now: Timestamp,
@@ -262,6 +262,14 @@ impl Scene {
         })
     }
 
+    /// What the backend says of a machine that is not up yet.
+    pub(super) fn noted(&self, number: u128, attempt: u32, words: &str) -> Self {
+        self.backend(|backend| {
+            let machine = backend.machines.get_mut(&(id(number), attempt)).expect("it is listed");
+            Arc::make_mut(machine).note = Some(words.into());
+        })
+    }
+
     pub(super) fn stray(&self, number: u128, attempt: u32, instance: &str) -> Self {
         self.machine(number, attempt, instance)
     }
@@ -287,6 +295,7 @@ impl Scene {
             ran: None,
             deadline_reached: false,
             refused: None,
+            shortage: None,
         };
         change(&mut end);
         let end = Arc::new(end);

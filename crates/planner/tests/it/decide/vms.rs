@@ -145,3 +145,37 @@ fn a_machine_that_came_to_nothing_is_made_anew_in_another_place() {
     let scene = scene.said(1, planner::JobState::Reserved).settled().listed_now();
     assert_eq!(scene.choice(1), "n2-standard-2 r1-b spot");
 }
+
+#[test]
+fn what_refused_a_machine_after_its_create_is_as_if_it_had_refused_the_create() {
+    let offer = wanted(1).request().offers[0].clone();
+    let scene = Scene::new().taken(wanted(1)).reserved(1).asked_for(1, 1, offer).answered(1, 1);
+    let refused = |metric: Option<&str>, room_in: &[&str]| {
+        let class = if metric.is_some() { FailureClass::Quota } else { FailureClass::Capacity };
+        let shortage = failure(class, metric, room_in).shortage;
+        let scene = scene.machine(1, 1, "us").listed_now().ended_with(1, 1, |end| {
+            (end.refused, end.shortage) = (Some(class), shortage);
+        });
+        let scene = scene.after(1).said(1, planner::JobState::Reserved).settled().token(1, 2);
+        let scene = scene.after(3).said(1, planner::JobState::Reserved).settled().listed_now();
+        scene.choice(1)
+    };
+    assert_eq!(
+        refused(Some("SSD_TOTAL_GB"), &[]),
+        "n2-standard-2 r2-a spot",
+        "of all in the region"
+    );
+    assert_eq!(refused(None, &["r1-c"]), "e2-standard-2 r1-a spot", "b has no room either");
+    assert_eq!(refused(None, &[]), "n2-standard-2 r1-b spot");
+}
+
+#[test]
+fn an_attempt_that_is_given_up_says_what_its_backend_had_noted() {
+    let offer = wanted(1).request().offers[0].clone();
+    let scene = Scene::new().taken(wanted(1)).reserved(1).asked_for(1, 1, offer).answered(1, 1);
+    let scene = scene.machine(1, 1, "us").noted(1, 1, "its serial port said last: no").after(301);
+    let scene = scene.listed_now().said(1, planner::JobState::Reserved).settled();
+    let attempt = scene.ledger.entry(Scene::id(1)).expect("it is there").attempts[0].clone();
+    let words = attempt.failed.expect("nobody came in time").failure.words;
+    assert_eq!(&*words, "no agent connected within 5m; its serial port said last: no");
+}

@@ -380,6 +380,7 @@ impl Sim<'_> {
                 ran: None,
                 deadline_reached: false,
                 refused: None,
+                shortage: None,
             }));
         });
         self.tell(Some(job), || format!("the agent is gone: {cause}"));

@@ -38,6 +38,7 @@ pub(crate) use call::{chain, class_of, pause};
 pub use job::job;
 pub use probe::{OLDEST_MINOR, Probe, RIGHTS, Right, is_image};
 pub(crate) use probe::{right, version_of};
+pub(crate) use settings::image_named;
 pub use settings::{Disk, Nodes, Settings, TemplateFrom};
 pub(crate) use template::copied;
 pub use template::{JOB_CONTAINER, Template, TemplateError};

@@ -5,6 +5,7 @@
 pub mod conformance;
 mod contract;
 pub mod fleet;
+pub mod gce;
 pub mod http;
 pub mod kubernetes;
 pub mod process;

@@ -53,7 +53,7 @@ pub(super) fn client(
     builder.build().map_err(|error| OptionsError::Client(chain(&error)))
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         bare == "localhost"
@@ -179,7 +179,7 @@ fn quote(body: &[u8]) -> String {
 }
 
 /// The whole chain of causes, without the address, which may be long and is in the fields.
-fn chain(error: &reqwest::Error) -> String {
+pub(crate) fn chain(error: &reqwest::Error) -> String {
     let mut words = Vec::new();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

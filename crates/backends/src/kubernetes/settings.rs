@@ -61,18 +61,23 @@ pub struct Nodes {
 }
 
 impl Settings {
-    /// The image for a job that asked for this name, or for none. A name that no pattern has is an
-    /// image's own.
+    /// The image for a job that asked for this name, or for none.
     pub(super) fn image_for(&self, asked: Option<&str>) -> Option<String> {
-        let Some(asked) = asked else { return self.image.clone() };
-        let found = self
-            .images
-            .iter()
-            .filter(|(pattern, _)| matches(pattern, asked))
-            // The more a pattern says, the more it is meant.
-            .max_by_key(|(pattern, _)| (pattern.as_str() == asked, pattern.len()));
-        Some(found.map_or_else(|| asked.to_owned(), |(_, image)| image.replace("$0", asked)))
+        match asked {
+            Some(asked) => Some(image_named(&self.images, asked)),
+            None => self.image.clone(),
+        }
     }
+}
+
+/// The image of this name in a table of names. A name that no pattern has is an image's own.
+pub(crate) fn image_named(images: &BTreeMap<String, String>, asked: &str) -> String {
+    let found = images
+        .iter()
+        .filter(|(pattern, _)| matches(pattern, asked))
+        // The more a pattern says, the more it is meant.
+        .max_by_key(|(pattern, _)| (pattern.as_str() == asked, pattern.len()));
+    found.map_or_else(|| asked.to_owned(), |(_, image)| image.replace("$0", asked))
 }
 
 /// `*` stands for any text.

@@ -3,6 +3,7 @@
 mod api;
 mod bad_luck;
 mod fleet;
+mod gce;
 mod http;
 mod kubernetes;
 mod place;

@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: help demo demo-fleet test check simulate mutants images bench bench-long bench-gate
+.PHONY: help demo demo-cloud demo-fleet test check simulate mutants images bench bench-long bench-gate
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,13 @@ demo-fleet: ## a fleet of agents on a real Kubernetes control plane, for JOBS=30
 	@parts=$$(tools/real-parts agents && tools/real-parts control-plane)
 	export $$parts JITNEY_FLEET_JOBS=$(JOBS) CI=true
 	cargo test --quiet --package jitney --test it -- --exact $(FLEET) --nocapture
+
+CLOUD := shell_gce::a_pipeline_comes_through_stockouts_a_quota_a_preemption_and_a_machine_that_never_boots
+
+demo-cloud: ## a pipeline on the sandbox's Google Cloud, with real agents: stockouts, a quota, a preemption
+	@parts=$$(tools/real-parts agents)
+	export $$parts CI=true
+	cargo test --quiet --package jitney --test it -- --exact $(CLOUD) --nocapture
 
 test: ## everything: unit tests, the simulation, real agents, a real Kubernetes control plane
 	@parts=$$(tools/real-parts agents && tools/real-parts stacks-client) || parts=""

@@ -2,6 +2,7 @@
 //! starts nothing, and what is wrong is said with the key that is to blame.
 
 pub(crate) mod cluster;
+mod google;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backends::gce::Door;
 use backends::kubernetes::Cluster;
 use backends::process::{GRACE, OLDEST, Process};
 use backends::{Backend, http};
@@ -18,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::google::gce;
 use crate::clock::{Clock, process_now};
 use crate::config::backends::Kind;
 use crate::config::backends::kubernetes::TemplateFrom;
@@ -130,12 +133,15 @@ pub async fn assemble(config: &Config, place: &Place, reins: Reins) -> Result<Op
     let client = client(config, &environment)?;
     let rest = rest(config, &environment)?;
     let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
+    let mut doors = BTreeMap::new();
     for (name, backend) in &config.backends {
         // Where no queue makes machines there are none to look for.
         if config.is_for_fleets(name) {
             continue;
         }
-        backends.insert(name.clone(), make(config, name, &backend.kind, place).await?);
+        let (made, door) = make(config, name, &backend.kind, place).await?;
+        doors.extend(door.map(|door| (name.clone(), door)));
+        backends.insert(name.clone(), made);
     }
     let address = config.server.listen;
     let listener =
@@ -145,6 +151,7 @@ pub async fn assemble(config: &Config, place: &Place, reins: Reins) -> Result<Op
         client,
         rest,
         backends,
+        doors,
         fleets: fleets(config),
         journal: journal::Options::new(journal_path(config, place)?, config.store.keep),
         event_log: None,
@@ -222,31 +229,37 @@ fn token(config: &Config) -> buildkite::TokenSource {
     }
 }
 
+/// A backend, and the door of one whose machines come in.
+type Made = (Arc<dyn Backend>, Option<Arc<Door>>);
+
 async fn make(
     config: &Config,
     name: &BackendName,
     kind: &Kind,
     place: &Place,
-) -> Result<Arc<dyn Backend>, Error> {
+) -> Result<Made, Error> {
     let refused = |words: String| Error::Backend { name: name.to_string(), words };
     match kind {
         Kind::Process(wanted) => {
             let made = Process::new(process_options(config, wanted, place)?);
-            Ok(Arc::new(made.map_err(|error| refused(error.to_string()))?))
+            Ok((Arc::new(made.map_err(|error| refused(error.to_string()))?), None))
         }
         Kind::Http(wanted) => {
             let made = http::Http::new(http_options(config, wanted));
-            Ok(Arc::new(made.map_err(|error| refused(error.to_string()))?))
+            Ok((Arc::new(made.map_err(|error| refused(error.to_string()))?), None))
         }
         Kind::Kubernetes(wanted) => {
             let (made, cluster) = cluster::kubernetes(config, wanted).await.map_err(refused)?;
             let Cluster { address, namespace, .. } = cluster;
             tracing::info!(backend = %name, address, namespace, "machines are pods");
-            Ok(Arc::new(made))
+            Ok((Arc::new(made), None))
         }
-        Kind::Gce(_) | Kind::CloudRun(_) => {
-            Err(refused("this build does not have this kind of backend".into()))
+        Kind::Gce(wanted) => {
+            let made = gce(config, name, wanted).map_err(refused)?;
+            let door = made.door();
+            Ok((Arc::new(made), Some(door)))
         }
+        Kind::CloudRun(_) => Err(refused("this build does not have this kind of backend".into())),
     }
 }
 

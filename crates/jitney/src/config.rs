@@ -43,6 +43,7 @@ pub use self::problem::{ConfigError, Problem};
 pub use self::reading::Key;
 pub use self::reload::{Change, Changes};
 pub use self::unbuilt::Unbuilt;
+pub(crate) use values::is_loopback;
 
 /// Where `${NAME}` comes from.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;

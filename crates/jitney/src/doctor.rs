@@ -4,6 +4,7 @@
 mod buildkite_checks;
 mod cluster_checks;
 mod fleet_checks;
+mod google_checks;
 mod host_checks;
 mod show;
 

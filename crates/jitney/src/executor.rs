@@ -16,6 +16,7 @@ use std::time::Duration;
 use backends::Backend;
 use buildkite::RestClient;
 use planner::{Action, BackendName, JobId, QueueKey, Step, TokenSeen};
+use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -104,6 +105,11 @@ impl Executor {
     /// The tokens in our keeping, without their secrets.
     pub(crate) fn tokens(&self) -> &BTreeMap<JobId, TokenSeen> {
         self.vault.seen()
+    }
+
+    /// The secret of a token in our keeping.
+    pub(crate) fn token(&self, job: JobId, attempt: u32) -> Option<SecretString> {
+        self.vault.get(job, attempt, self.clock.now())
     }
 
     pub(crate) fn vault(&mut self) -> &mut Vault {

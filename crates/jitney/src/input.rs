@@ -200,6 +200,8 @@ pub(crate) enum Query {
     History(JobId, oneshot::Sender<Option<Closed>>),
     Recent(u32, oneshot::Sender<Vec<Closed>>),
     Drain(bool, oneshot::Sender<()>),
+    /// The token of a machine that has none.
+    Token(JobId, u32, oneshot::Sender<Option<SecretString>>),
 }
 
 /// The class alone decides what comes next, so each of the backends' classes has one of ours.

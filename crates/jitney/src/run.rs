@@ -2,6 +2,7 @@
 //! done, and has it done. Sources, executor and web only send it messages.
 
 mod apply;
+mod guests;
 mod rest;
 mod round;
 mod snapshot;
@@ -149,7 +150,7 @@ fn start(
     inbox: &Sender,
     tasks: &mut JoinSet<()>,
 ) -> (State, mpsc::Receiver<Settings>) {
-    let Options { settings, client, rest, backends, fleets, listener, clock, .. } = options;
+    let Options { settings, client, rest, backends, doors, fleets, listener, clock, .. } = options;
     let mark = Arc::clone(&settings.policy.name);
     let instance: Arc<str> = opened.instance.as_str().into();
     let stamp = Stamp {
@@ -206,7 +207,13 @@ fn start(
     if !sources.is_empty() {
         tasks.spawn(queues_for_ever(registrar, sources));
     }
-    let web = web::Web { inbox: inbox.clone(), settings: seen_settings, wakes, clock };
+    let web = web::Web {
+        inbox: inbox.clone(),
+        settings: seen_settings,
+        wakes,
+        doors: Arc::new(doors),
+        clock,
+    };
     tasks.spawn(web::serve(listener, web));
     (state, options.reloads)
 }

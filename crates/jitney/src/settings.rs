@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backends::Backend;
+use backends::gce::Door;
 use planner::{BackendName, Policy};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
@@ -68,6 +69,8 @@ pub struct Options {
     /// With a token for it.
     pub rest: Option<buildkite::RestClient>,
     pub backends: BTreeMap<BackendName, Arc<dyn Backend>>,
+    /// Where guests of these backends come in.
+    pub doors: BTreeMap<BackendName, Arc<Door>>,
     pub fleets: Vec<fleet::Options>,
     pub journal: journal::Options,
     /// What rounds see and decide is written down, where somebody asked for it.

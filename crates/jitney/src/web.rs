@@ -2,6 +2,7 @@
 //! asks the loop for everything and keeps nothing.
 
 mod access;
+mod guests;
 mod metrics;
 
 use std::collections::BTreeMap;
@@ -33,11 +34,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How many jobs `/api/history` names.
 const HISTORY_MOST: u32 = 1_000;
 
+pub(crate) use guests::Doors;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Web {
     pub inbox: Sender,
     pub settings: watch::Receiver<Arc<Settings>>,
     pub wakes: Wakes,
+    pub doors: Doors,
     pub clock: Clock,
 }
 
@@ -77,6 +81,9 @@ pub(crate) async fn serve(listener: TcpListener, web: Web) {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/webhook", post(webhook))
+        .route("/guests/{backend}/token", post(guests::token))
+        .route("/guests/{backend}/report", post(guests::report))
+        .route("/guests/{backend}/program", get(guests::program))
         .merge(api)
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "there is nothing here; what there is begins with /api/status, /metrics, /healthz or /readyz") })
         .layer(DefaultBodyLimit::max(LARGEST_BODY))

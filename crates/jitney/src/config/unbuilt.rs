@@ -107,8 +107,7 @@ impl PolicyRule {
 impl Backend {
     fn unbuilt(&self, path: &str, found: &mut Findings) {
         match &self.kind {
-            Kind::Process(_) | Kind::Http(_) | Kind::Kubernetes(_) => {}
-            Kind::Gce(_) => found.add(true, format!("{path}.gce"), "the gce backend"),
+            Kind::Process(_) | Kind::Http(_) | Kind::Kubernetes(_) | Kind::Gce(_) => {}
             Kind::CloudRun(_) => {
                 found.add(true, format!("{path}.cloud-run"), "the cloud-run backend");
             }

@@ -287,7 +287,7 @@ fn is_cron_part(part: &str, (least, most): (u32, u32)) -> bool {
 }
 
 /// Whether an address that `url` accepted is on this machine.
-pub(super) fn is_loopback(address: &str) -> bool {
+pub(crate) fn is_loopback(address: &str) -> bool {
     let url = reqwest::Url::parse(address).ok();
     let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');

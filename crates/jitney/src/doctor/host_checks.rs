@@ -13,7 +13,7 @@ use rustix::fs::{Access, FlockOperation, flock};
 use rustix::io::Errno;
 use tokio::net::TcpListener;
 
-use super::{Finding, Patient, cluster_checks};
+use super::{Finding, Patient, cluster_checks, google_checks};
 use crate::assembly;
 use crate::cli::ask::Peer;
 use crate::config::{self, backends::Kind};
@@ -47,8 +47,9 @@ pub(super) async fn backend(
         // No queue makes machines there, and the fleets look at it with fewer rights.
         Kind::Kubernetes(_) if patient.config.is_for_fleets(name) => Vec::new(),
         Kind::Kubernetes(wanted) => cluster_checks::all(patient, name, wanted).await,
+        Kind::Gce(wanted) => google_checks::all(patient, name, wanted).await,
         // Said already: the configuration names what this build does not have.
-        Kind::Gce(_) | Kind::CloudRun(_) => Vec::new(),
+        Kind::CloudRun(_) => Vec::new(),
     }
 }
 

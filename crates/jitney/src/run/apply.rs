@@ -331,6 +331,9 @@ impl State {
             Query::Job(job, reply) => {
                 let _ = reply.send(self.explain(job));
             }
+            Query::Token(job, attempt, reply) => {
+                let _ = reply.send(self.token_for(job, attempt));
+            }
             Query::History(job, reply) => self.journal.ask_history(job, reply),
             Query::Recent(most, reply) => self.journal.ask_recent(most, reply),
             Query::Drain(draining, reply) => {

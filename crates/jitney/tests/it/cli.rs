@@ -63,7 +63,7 @@ async fn without_a_configuration_both_places_and_init_are_named() {
 async fn the_example_is_valid_and_says_what_is_not_built() {
     let ran = alone(&["check-config", &example()]).await.expect(0);
     assert!(ran.out.starts_with("ok "), "{}", ran.out);
-    assert!(ran.out.contains("backends.vms.gce: the gce backend"), "{}", ran.out);
+    assert!(ran.out.contains("backends.quick.cloud-run: the cloud-run backend"), "{}", ran.out);
     let json = alone(&["check-config", "--json", &example()]).await.expect(0).json();
     assert_eq!(json["errors"], serde_json::json!([]));
     assert!(json["unbuilt"].as_array().unwrap().len() > 5, "{json}");
@@ -93,7 +93,7 @@ async fn a_broken_configuration_is_refused_with_its_place_and_remedy() {
 #[tokio::test]
 async fn run_refuses_what_is_not_built_by_name() {
     let ran = alone(&["run", "--config", &example()]).await.expect(2);
-    assert!(ran.err.contains("backends.vms.gce"), "{}", ran.err);
+    assert!(ran.err.contains("backends.quick.cloud-run"), "{}", ran.err);
 }
 
 async fn plan(args: &[&str], code: i32, expected: &str) {

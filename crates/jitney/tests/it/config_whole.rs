@@ -54,7 +54,6 @@ fn run_would_refuse_by_name() {
         "limits.cost_per_hour: limits on cost",
         "limits.leak_bond: limits on cost",
         "backends.quick.cloud-run: the cloud-run backend",
-        "backends.vms.gce: the gce backend",
         "mirrors.monorepo: git mirrors",
     ];
     assert_eq!(list, expected);

@@ -26,6 +26,7 @@ mod rules;
 mod rules_links;
 mod shell_crash;
 mod shell_fleet;
+mod shell_gce;
 mod shell_jobs;
 mod shell_journal;
 mod shell_lost;

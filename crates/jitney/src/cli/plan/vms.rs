@@ -1,5 +1,5 @@
-//! What a plan says of virtual machines: what a job is expected to cost on each, how far the prices
-//! can be trusted, and that this build does not make them yet.
+//! What a plan says of virtual machines: what a job is expected to cost on each, and how far the
+//! prices can be trusted.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,17 +12,11 @@ use crate::config::Config;
 #[derive(Debug)]
 pub(super) struct Vms {
     tables: std::sync::Arc<Tables>,
-    /// Backends of which there are offers and that `run` refuses.
-    unbuilt: Vec<String>,
 }
 
 impl Vms {
     pub(super) fn of(config: &Config) -> Self {
-        let backends = config.unbuilt().into_iter().filter_map(|unbuilt| {
-            let path = unbuilt.path.strip_prefix("backends.")?;
-            Some(path.strip_suffix(".gce")?.to_owned())
-        });
-        Self { tables: config.tables(), unbuilt: backends.collect() }
+        Self { tables: config.tables() }
     }
 
     /// What is at stake for such a job.
@@ -62,13 +56,6 @@ impl Vms {
                 "* The list lacks this price for {}; shown is the dearest of other regions. `prices.file` \
                  can say it.\n",
                 regions.join(", ")
-            ));
-        }
-        let backends: BTreeSet<&str> = offers.iter().map(|offer| offer.backend.as_str()).collect();
-        for backend in self.unbuilt.iter().filter(|name| backends.contains(name.as_str())) {
-            notes.push_str(&format!(
-                "`jitney run` of this build does not have the gce backend yet, so {backend} makes none of \
-                 these.\n"
             ));
         }
         notes

@@ -1,0 +1,298 @@
+//! Jobs on virtual machines, by the real agent, through the whole program: the sandbox's Google
+//! makes them, as processes that run the startup script and come in by the program's own door.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sandbox::cloud::compute::{Capacity, Compute, Knobs, Settings, Timing};
+use sandbox::cloud::{Cloud, Machines, Options, Processes};
+use sandbox::engine::{Checkout, Job, NewApiToken};
+use sandbox::{Repository, pipeline};
+use uuid::Uuid;
+
+use crate::shell_process::agents;
+use crate::shell_support::{PATIENCE, Program, World, everything_in};
+
+const A: &str = "us-central1-a";
+const API_TOKEN: &str = "bkua_planted_secret";
+
+/// Buildkite, Google, and a configuration that knows both.
+struct Clouds {
+    world: World,
+    cloud: Cloud,
+}
+
+impl Clouds {
+    /// Nothing where no real agent is here.
+    async fn start() -> Option<Self> {
+        let agent = agents().into_iter().next()?;
+        let repository = Repository::create().expect("git is here");
+        let url = repository.url();
+        let mut world = World::with(|options| {
+            options.settings.checkout = Checkout::Repository(url);
+            options.settings.api_tokens = vec![NewApiToken::with_all_scopes(API_TOKEN)];
+        })
+        .await;
+        world.repository = Some(repository);
+        let machines = world.folder.path().join("machines");
+        std::fs::create_dir(&machines).unwrap();
+        let guest = PathBuf::from(env!("CARGO_BIN_EXE_jitney-guest"));
+        let path = [agent, guest].map(|program| program.parent().unwrap().to_owned());
+        let processes = Processes { folder: machines, path: path.into(), ..Processes::default() };
+        let machines = Machines::Processes(processes);
+        let settings = Settings { need_token: false, ..Settings::default() };
+        let cloud =
+            Cloud::start(Options { settings, machines, ..Options::default() }).await.unwrap();
+        let fast = Timing { insert_ms: 200, failure_ms: 100, boot_ms: 20, ..Timing::default() };
+        cloud.compute(|compute, _| compute.timing = fast);
+        let port = free_port();
+        world.listen = format!("127.0.0.1:{port}");
+        world.more = format!("public_url: http://127.0.0.1:{port}");
+        world.buildkite = format!(
+            "  api_endpoint: {}\n  api_token: {API_TOKEN}\n  organization: demo",
+            world.sandbox.api_endpoint()
+        );
+        world.queues = "{ default: { backends: [vms], defaults: { cpu: 2, memory: 4G, time: 10m }, start_timeout: 1m } }".into();
+        world.backends = format!(
+            "vms: {{ gce: {{ project: sandbox-project, zones: [{A}, us-central1-b, us-central1-c], families: [n2, e2], \
+             image: projects/debian-cloud/global/images/family/debian-12, \
+             service_account: ci-agent@sandbox-project.iam.gserviceaccount.com, \
+             subnetworks: {{ us-central1: projects/sandbox-project/regions/us-central1/subnetworks/ci }}, \
+             template: {{ scheduling: {{ preemptionNoticeDuration: {{ seconds: \"120\" }} }} }}, \
+             credentials: anonymous, endpoint: \"{}\" }} }}",
+            cloud.url()
+        );
+        Some(Self { world, cloud })
+    }
+
+    fn build(&self, yaml: &str) -> Vec<Uuid> {
+        self.world.build_steps(pipeline::from_yaml(yaml).unwrap())
+    }
+
+    async fn until<T>(&self, what: &str, look: impl FnMut(&Compute) -> Option<T>) -> T {
+        match tokio::time::timeout(PATIENCE, self.cloud.until(look)).await {
+            Ok(found) => found,
+            Err(_) => panic!("{what}: not within {PATIENCE:?}: {}", self.story()),
+        }
+    }
+
+    fn story(&self) -> String {
+        self.cloud.compute(|compute, _| {
+            let said = compute.instances().map(|it| format!("{}: {}", it.name, it.serial_output()));
+            format!("{:#?}\n{}", compute.log(), said.collect::<Vec<_>>().join("\n"))
+        })
+    }
+
+    /// Everything is over, and nothing is left: no machine, no disk, no token.
+    async fn nothing_is_left(self, program: Program) {
+        program.at_rest().await;
+        self.until("nothing is left", |compute| {
+            let none = compute.instances().next().is_none() && compute.disks().next().is_none();
+            none.then_some(())
+        })
+        .await;
+        program.stop().await;
+        let kept = everything_in(self.world.folder.path());
+        assert!(!String::from_utf8_lossy(&kept).contains("bkjat_"), "a token was written down");
+        self.cloud.stop().await;
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn told(job: &Job, words: &str) -> bool {
+    job.notifications.iter().any(|told| told.detail.contains(words))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_step_gets_the_machine_that_it_asks_for() {
+    let Some(clouds) = Clouds::start().await else { return };
+    let program = clouds.world.start().await;
+    let jobs = clouds.build(
+        "steps:\n  - { command: \"echo plain\", agents: { spot: never } }\n  \
+         - { command: \"buildkite-agent meta-data set a b\", agents: { cpu: 4, memory: 16G, family: n2, spot: require } }\n  \
+         - wait\n  - { command: \"exit 3\", soft_fail: true, agents: { cpu: 16, memory: 64G, local-ssd: 1, disk: 100G } }\n",
+    );
+    let ended = clouds.world.ended(&jobs).await;
+    let exits: Vec<_> = ended.iter().map(|job| job.outcome.exit_status).collect();
+    assert_eq!(exits, [Some(0), Some(0), Some(3)], "{}", clouds.story());
+    assert!(ended[0].log.text().contains("plain"));
+    let history = program.history().await;
+    assert!(history.values().all(|closed| closed.attempts == 1), "{history:#?}");
+    let requests = clouds.cloud.requests();
+    let gets = requests.iter().filter(|request| request.route.ends_with(".get")).count();
+    assert_eq!(gets, 0, "machines are looked at zone by zone");
+    clouds.nothing_is_left(program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_zones_without_room_and_a_quota_are_gone_round() {
+    let Some(clouds) = Clouds::start().await else { return };
+    clouds.cloud.compute(|compute, _| {
+        let none = |zone: &str| Capacity { zone: Some(zone.to_owned()), ..Capacity::default() };
+        compute.capacity = vec![none(A), none("us-central1-b")];
+        let quotas = BTreeMap::from([("N2_CPUS".to_owned(), 0.0)]);
+        compute.set_quotas([("us-central1".to_owned(), quotas)].into());
+    });
+    let program = clouds.world.start().await;
+    let jobs = clouds.build("steps: [{ command: echo hello, agents: { family: \"n2,any\" } }]");
+    let ended = clouds.world.ended(&jobs).await;
+    assert!(ended[0].outcome.is_success(), "{}", clouds.story());
+    let places: Vec<(String, String)> = clouds.cloud.compute(|compute, _| {
+        let log = compute.log().iter().filter(|entry| entry.what == "runs");
+        log.map(|entry| (entry.zone.clone(), entry.what.to_owned())).collect()
+    });
+    assert_eq!(places.len(), 1, "{places:?}");
+    assert_eq!(places[0].0, "us-central1-c");
+    clouds.nothing_is_left(program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preempted_machine_is_told_of_and_its_job_runs_again() {
+    let Some(clouds) = Clouds::start().await else { return };
+    let program = clouds.world.start().await;
+    let jobs = clouds.build(
+        "steps: [{ command: \"test \\\"${BUILDKITE_RETRY_COUNT:-0}\\\" != 0 || sleep 300\", agents: { spot: require, family: n2 }, \
+         retry: { automatic: [{ exit_status: \"*\", limit: 2 }] } }]",
+    );
+    let running = |engine: &sandbox::engine::Engine| {
+        engine.job(jobs[0]).filter(|job| job.log.text().contains("sleep 300")).map(|_| ())
+    };
+    clouds.world.until("it runs", running).await;
+    let (zone, name) = clouds
+        .until("a machine", |compute| {
+            compute.instances().next().map(|it| (it.zone.clone(), it.name.clone()))
+        })
+        .await;
+    let began = tokio::time::Instant::now();
+    clouds.cloud.compute(|compute, now| compute.preempt(&zone, &name, now)).unwrap();
+    clouds.world.ended(&jobs).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    clouds
+        .world
+        .until("it runs again", |engine| {
+            let by = engine.job(jobs[0])?.retried_in?;
+            engine.job(by).filter(|job| job.state.is_terminal()).map(|_| ())
+        })
+        .await;
+    clouds.nothing_is_left(program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_never_boots_is_given_up_and_another_is_made() {
+    let Some(mut clouds) = Clouds::start().await else { return };
+    clouds.world.queues = clouds.world.queues.replace("start_timeout: 1m", "start_timeout: 10s");
+    clouds.cloud.set_knobs(Knobs { never_boot: 1, ..Knobs::default() });
+    let program = clouds.world.start().await;
+    let jobs = clouds.build("steps: [{ command: echo hello }]");
+    let ended = clouds.world.ended(&jobs).await;
+    assert!(ended[0].outcome.is_success(), "{}", clouds.story());
+    assert!(told(&ended[0], "no agent connected within 10s"), "{:#?}", ended[0].notifications);
+    assert_eq!(program.history().await.len() + program.status().await.jobs.len(), 1);
+    clouds.nothing_is_left(program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_from_before_a_crash_gets_a_token_all_the_same() {
+    let Some(clouds) = Clouds::start().await else { return };
+    clouds.cloud.compute(|compute, _| compute.timing.boot_ms = 5_000);
+    let program = clouds.world.start().await;
+    let jobs = clouds.build("steps: [{ command: echo hello }]");
+    clouds.until("a machine", |compute| compute.instances().next().map(|_| ())).await;
+    program
+        .until("its create is known", |snapshot| {
+            let made = |job: &jitney::api::Job| {
+                job.moments.iter().any(|moment| moment.what.contains("made"))
+            };
+            snapshot.jobs.first().is_some_and(made).then_some(())
+        })
+        .await;
+    program.crash().await;
+    let program = clouds.world.start().await;
+    let ended = clouds.world.ended(&jobs).await;
+    assert!(ended[0].outcome.is_success(), "{}", clouds.story());
+    program.at_rest().await;
+    assert_eq!(program.history().await[&jobs[0]].attempts, 1);
+    clouds.nothing_is_left(program).await;
+}
+
+/// `make demo-cloud` shows what it prints.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_comes_through_stockouts_a_quota_a_preemption_and_a_machine_that_never_boots() {
+    let Some(mut clouds) = Clouds::start().await else { return };
+    clouds.world.queues = clouds.world.queues.replace("start_timeout: 1m", "start_timeout: 15s");
+    clouds.cloud.compute(|compute, _| {
+        let none = |zone: &str| Capacity { zone: Some(zone.to_owned()), ..Capacity::default() };
+        compute.capacity = vec![none(A), none("us-central1-b")];
+        let quotas = BTreeMap::from([("N2_CPUS".to_owned(), 8.0)]);
+        compute.set_quotas([("us-central1".to_owned(), quotas)].into());
+    });
+    clouds.cloud.set_knobs(Knobs { never_boot: 1, ..Knobs::default() });
+    let program = clouds.world.start().await;
+    let jobs = clouds.build(
+        "steps:\n  - { label: lint, command: echo lint, agents: { spot: never } }\n  \
+         - { label: \"bench (local SSD)\", command: echo bench, agents: { local-ssd: 1, spot: never } }\n  \
+         - { label: \"build (more than the quota has)\", command: echo build, agents: { cpu: 16, family: \"n2,any\", spot: never } }\n  \
+         - wait\n  \
+         - { label: \"test (on spot)\", command: \"test ${BUILDKITE_RETRY_COUNT:-0} != 0 || sleep 300\", \
+             agents: { spot: require, family: e2 }, retry: { automatic: [{ exit_status: \"*\", limit: 2 }] } }\n",
+    );
+    clouds.preempt_once().await;
+    let ended = clouds.world.ended(&jobs).await;
+    let again = clouds.world.until("the lost one runs again", |engine| {
+        let by = engine.job(jobs[3])?.retried_in?;
+        engine.job(by).filter(|job| job.state.is_terminal()).cloned()
+    });
+    let again = again.await;
+    show(ended.iter().chain([&again]));
+    for job in ended[..3].iter().chain([&again]) {
+        assert!(job.outcome.is_success(), "{}: {}", job.label, clouds.story());
+    }
+    let all = || ended.iter().flat_map(|job| &job.notifications).map(|told| told.detail.clone());
+    for words in [
+        "has no room for",
+        "the quota N2_CPUS of the region us-central1 is used up",
+        "no agent connected within 15s",
+    ] {
+        assert!(
+            all().any(|told| told.contains(words)),
+            "{words}: {:#?}",
+            all().collect::<Vec<_>>()
+        );
+    }
+    clouds.nothing_is_left(program).await;
+    println!("\nEvery job ended as it should; no machine and no disk is left.");
+}
+
+impl Clouds {
+    /// The first machine on spot whose job runs is taken away.
+    async fn preempt_once(&self) {
+        let running = |engine: &sandbox::engine::Engine| {
+            let on_spot = |job: &&Job| job.label.contains("spot") && job.started_at.is_some();
+            engine.jobs().find(on_spot).map(|_| ())
+        };
+        self.world.until("a job runs on spot", running).await;
+        let taken = self.cloud.compute(|compute, now| {
+            let found =
+                compute.instances().find(|it| it.spot).map(|it| (it.zone.clone(), it.name.clone()));
+            found.map(|(zone, name)| compute.preempt(&zone, &name, now))
+        });
+        assert_eq!(taken, Some(Ok(())), "{}", self.story());
+    }
+}
+
+fn show<'a>(jobs: impl Iterator<Item = &'a Job>) {
+    for job in jobs {
+        let exit = job.outcome.exit_status.map_or_else(|| "-".to_owned(), |code| code.to_string());
+        println!("\n{} [exit {exit}]", job.label);
+        for told in &job.notifications {
+            println!("  {}", told.detail);
+        }
+    }
+}

@@ -79,6 +79,23 @@ impl Clouds {
         }
     }
 
+    /// Waits until all of them have ended, and gives them as they then are.
+    async fn ended(&self, jobs: &[Uuid]) -> Vec<Job> {
+        let all = |engine: &sandbox::engine::Engine| {
+            let jobs: Vec<Job> = jobs.iter().filter_map(|id| engine.job(*id)).cloned().collect();
+            jobs.iter().all(|job| job.state.is_terminal()).then_some(jobs)
+        };
+        if let Ok(jobs) = tokio::time::timeout(PATIENCE, self.world.sandbox.until(all)).await {
+            return jobs;
+        }
+        let known = jobs.iter().map(|id| {
+            self.world.sandbox.engine(|engine, _| {
+                engine.job(*id).map(|job| (job.state, job.notifications.clone()))
+            })
+        });
+        panic!("the jobs do not end: {:#?}\n{}", known.collect::<Vec<_>>(), self.story())
+    }
+
     fn story(&self) -> String {
         self.cloud.compute(|compute, _| {
             let said = compute.instances().map(|it| format!("{}: {}", it.name, it.serial_output()));
@@ -119,7 +136,7 @@ async fn each_step_gets_the_machine_that_it_asks_for() {
          - { command: \"buildkite-agent meta-data set a b\", agents: { cpu: 4, memory: 16G, family: n2, spot: require } }\n  \
          - wait\n  - { command: \"exit 3\", soft_fail: true, agents: { cpu: 16, memory: 64G, local-ssd: 1, disk: 100G } }\n",
     );
-    let ended = clouds.world.ended(&jobs).await;
+    let ended = clouds.ended(&jobs).await;
     let exits: Vec<_> = ended.iter().map(|job| job.outcome.exit_status).collect();
     assert_eq!(exits, [Some(0), Some(0), Some(3)], "{}", clouds.story());
     assert!(ended[0].log.text().contains("plain"));
@@ -142,7 +159,7 @@ async fn two_zones_without_room_and_a_quota_are_gone_round() {
     });
     let program = clouds.world.start().await;
     let jobs = clouds.build("steps: [{ command: echo hello, agents: { family: \"n2,any\" } }]");
-    let ended = clouds.world.ended(&jobs).await;
+    let ended = clouds.ended(&jobs).await;
     assert!(ended[0].outcome.is_success(), "{}", clouds.story());
     let places: Vec<(String, String)> = clouds.cloud.compute(|compute, _| {
         let log = compute.log().iter().filter(|entry| entry.what == "runs");
@@ -159,7 +176,7 @@ async fn a_preempted_machine_is_told_of_and_its_job_runs_again() {
     let program = clouds.world.start().await;
     let jobs = clouds.build(
         "steps: [{ command: \"test \\\"${BUILDKITE_RETRY_COUNT:-0}\\\" != 0 || sleep 300\", agents: { spot: require, family: n2 }, \
-         retry: { automatic: [{ exit_status: \"*\", limit: 2 }] } }]",
+         retry: { automatic: [{ signal_reason: agent_stop, limit: 2 }] } }]",
     );
     let running = |engine: &sandbox::engine::Engine| {
         engine.job(jobs[0]).filter(|job| job.log.text().contains("sleep 300")).map(|_| ())
@@ -172,7 +189,7 @@ async fn a_preempted_machine_is_told_of_and_its_job_runs_again() {
         .await;
     let began = tokio::time::Instant::now();
     clouds.cloud.compute(|compute, now| compute.preempt(&zone, &name, now)).unwrap();
-    clouds.world.ended(&jobs).await;
+    clouds.ended(&jobs).await;
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     clouds
         .world
@@ -191,7 +208,7 @@ async fn a_machine_that_never_boots_is_given_up_and_another_is_made() {
     clouds.cloud.set_knobs(Knobs { never_boot: 1, ..Knobs::default() });
     let program = clouds.world.start().await;
     let jobs = clouds.build("steps: [{ command: echo hello }]");
-    let ended = clouds.world.ended(&jobs).await;
+    let ended = clouds.ended(&jobs).await;
     assert!(ended[0].outcome.is_success(), "{}", clouds.story());
     assert!(told(&ended[0], "no agent connected within 10s"), "{:#?}", ended[0].notifications);
     assert_eq!(program.history().await.len() + program.status().await.jobs.len(), 1);
@@ -215,7 +232,7 @@ async fn a_machine_from_before_a_crash_gets_a_token_all_the_same() {
         .await;
     program.crash().await;
     let program = clouds.world.start().await;
-    let ended = clouds.world.ended(&jobs).await;
+    let ended = clouds.ended(&jobs).await;
     assert!(ended[0].outcome.is_success(), "{}", clouds.story());
     program.at_rest().await;
     assert_eq!(program.history().await[&jobs[0]].attempts, 1);
@@ -241,10 +258,10 @@ async fn a_pipeline_comes_through_stockouts_a_quota_a_preemption_and_a_machine_t
          - { label: \"build (more than the quota has)\", command: echo build, agents: { cpu: 16, family: \"n2,any\", spot: never } }\n  \
          - wait\n  \
          - { label: \"test (on spot)\", command: \"test ${BUILDKITE_RETRY_COUNT:-0} != 0 || sleep 300\", \
-             agents: { spot: require, family: e2 }, retry: { automatic: [{ exit_status: \"*\", limit: 2 }] } }\n",
+             agents: { spot: require, family: e2 }, retry: { automatic: [{ signal_reason: agent_stop, limit: 2 }] } }\n",
     );
     clouds.preempt_once().await;
-    let ended = clouds.world.ended(&jobs).await;
+    let ended = clouds.ended(&jobs).await;
     let again = clouds.world.until("the lost one runs again", |engine| {
         let by = engine.job(jobs[3])?.retried_in?;
         engine.job(by).filter(|job| job.state.is_terminal()).cloned()

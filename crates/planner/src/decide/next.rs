@@ -247,7 +247,17 @@ impl Round<'_> {
     fn after_failure(&mut self, entry: &Entry, failed: &Failed) -> Result<(), Reason> {
         let most = self.policy.margins.backoff_most;
         let tries = u32::try_from(entry.attempts.len()).unwrap_or(u32::MAX).saturating_sub(1);
-        let pause = doubled(self.policy.margins.backoff, tries, most);
+        let pause = match failed.failure.class {
+            // What refused it is left alone for longer each time; the job, elsewhere, is not.
+            FailureClass::Capacity | FailureClass::Quota => self.policy.margins.backoff,
+            FailureClass::Rate
+            | FailureClass::Ambiguous
+            | FailureClass::Rejected
+            | FailureClass::Denied
+            | FailureClass::EndedEarly
+            | FailureClass::StartTimeout
+            | FailureClass::Lost => doubled(self.policy.margins.backoff, tries, most),
+        };
         let until = failed.at.plus(pause).plus(jitter(entry.job, entry.next_attempt(), pause));
         let waiting = Reason::BackingOff { failure: failed.failure.clone(), until };
         let over = ends(entry).map_or(failed.at, |end| end.max(failed.at));

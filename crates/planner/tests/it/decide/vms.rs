@@ -157,7 +157,7 @@ fn what_refused_a_machine_after_its_create_is_as_if_it_had_refused_the_create() 
             (end.refused, end.shortage) = (Some(class), shortage);
         });
         let scene = scene.after(1).said(1, planner::JobState::Reserved).settled().token(1, 2);
-        let scene = scene.after(3).said(1, planner::JobState::Reserved).settled().listed_now();
+        let scene = scene.after(2).said(1, planner::JobState::Reserved).settled().listed_now();
         scene.choice(1)
     };
     assert_eq!(
@@ -178,4 +178,19 @@ fn an_attempt_that_is_given_up_says_what_its_backend_had_noted() {
     let attempt = scene.ledger.entry(Scene::id(1)).expect("it is there").attempts[0].clone();
     let words = attempt.failed.expect("nobody came in time").failure.words;
     assert_eq!(&*words, "no agent connected within 5m; its serial port said last: no");
+}
+
+#[test]
+fn a_job_that_is_refused_here_and_there_does_not_wait_longer_each_time() {
+    let mut scene = Scene::new().taken(wanted(1)).reserved(1);
+    for attempt in 1..=4 {
+        let offer = wanted(1).request().offers[usize::try_from(attempt).expect("small")].clone();
+        scene = scene.asked_for(1, attempt, offer).answered(1, attempt).machine(1, attempt, "us");
+        let refused = |end: &mut planner::EndSeen| end.refused = Some(FailureClass::Capacity);
+        scene = scene.listed_now().ended_with(1, attempt, refused);
+        scene = scene.after(1).said(1, planner::JobState::Reserved).settled();
+        scene = scene.token(1, attempt + 1).after(2).said(1, planner::JobState::Reserved);
+        scene = scene.settled().listed_now();
+        assert!(scene.choice(1).starts_with("n2-standard-2"), "{attempt}: {}", scene.choice(1));
+    }
 }

@@ -267,21 +267,22 @@ async fn a_pipeline_comes_through_stockouts_a_quota_a_preemption_and_a_machine_t
         engine.job(by).filter(|job| job.state.is_terminal()).cloned()
     });
     let again = again.await;
-    show(ended.iter().chain([&again]));
     for job in ended[..3].iter().chain([&again]) {
         assert!(job.outcome.is_success(), "{}: {}", job.label, clouds.story());
     }
-    let all = || ended.iter().flat_map(|job| &job.notifications).map(|told| told.detail.clone());
-    for words in [
-        "has no room for",
-        "the quota N2_CPUS of the region us-central1 is used up",
-        "no agent connected within 15s",
-    ] {
-        assert!(
-            all().any(|told| told.contains(words)),
-            "{words}: {:#?}",
-            all().collect::<Vec<_>>()
-        );
+    program.at_rest().await;
+    let history = program.history().await;
+    let reasons = |id: &Uuid| -> Vec<String> {
+        let moments = history.get(id).map(|closed| closed.moments.clone()).unwrap_or_default();
+        let why = moments.into_iter().map(|moment| moment.what.to_string());
+        why.filter(|what| WHY.iter().any(|words| what.contains(words))).collect()
+    };
+    for job in ended.iter().chain([&again]) {
+        show(job, &reasons(&job.id));
+    }
+    let all: Vec<String> = jobs.iter().flat_map(reasons).collect();
+    for words in WHY {
+        assert!(all.iter().any(|why| why.contains(words)), "{words}: {all:#?}");
     }
     clouds.nothing_is_left(program).await;
     println!("\nEvery job ended as it should; no machine and no disk is left.");
@@ -304,12 +305,21 @@ impl Clouds {
     }
 }
 
-fn show<'a>(jobs: impl Iterator<Item = &'a Job>) {
-    for job in jobs {
-        let exit = job.outcome.exit_status.map_or_else(|| "-".to_owned(), |code| code.to_string());
-        println!("\n{} [exit {exit}]", job.label);
-        for told in &job.notifications {
-            println!("  {}", told.detail);
-        }
+/// What keeps a job from its first machine in this pipeline.
+const WHY: [&str; 4] = [
+    "has no room for",
+    "the quota N2_CPUS of the region us-central1 is used up",
+    "no agent connected within 15s",
+    "Google took the spot machine back",
+];
+
+fn show(job: &Job, reasons: &[String]) {
+    let exit = job.outcome.exit_status.map_or_else(|| "-".to_owned(), |code| code.to_string());
+    println!("\n{} [exit {exit}]", job.label);
+    for told in &job.notifications {
+        println!("  told:  {}", told.detail);
+    }
+    for why in reasons {
+        println!("  why:   {why}");
     }
 }

@@ -140,10 +140,14 @@ async fn run(
     let server = metadata::serve(listener, Arc::clone(shared), id);
     furnish(folder, plan, address.port())?;
     let words = format!("sandbox: {} boots, metadata at {address}\n", plan.name);
-    shared.compute(|compute, now| {
+    let boots = shared.compute(|compute, now| {
         compute.serial_write(id, words.as_bytes());
-        compute.booted(id, now);
+        compute.booted(id, now)
     });
+    if !boots {
+        server.abort();
+        return Ok(());
+    }
     let mut watched = JoinSet::new();
     if let Some(script) = &plan.startup_script {
         let mut command = command(folder, script)?;

@@ -130,7 +130,9 @@ impl Shared {
     fn carry_out(self: &Arc<Self>, effect: Effect, compute: &mut Compute, now: Timestamp) {
         match &self.machines {
             Machines::Idle => match effect {
-                Effect::Boot(id) => compute.booted(id, now),
+                Effect::Boot(id) => {
+                    compute.booted(id, now);
+                }
                 Effect::SoftOff { id, .. } | Effect::Kill(id) => compute.machine_off(id, now),
             },
             Machines::Processes(_) => match effect {

@@ -212,12 +212,16 @@ impl Compute {
         }
     }
 
-    /// The shell has begun to run its startup script.
-    pub fn booted(&mut self, id: u64, now: Timestamp) {
-        let Some(instance) = self.by_id_mut(id) else { return };
+    /// The shell is about to run its startup script; false where the machine was stopped meanwhile.
+    pub fn booted(&mut self, id: u64, now: Timestamp) -> bool {
+        let Some(instance) = self.by_id_mut(id) else { return false };
+        if instance.status != Status::Running || instance.stop.is_some() {
+            return false;
+        }
         instance.power = Power::On;
         let (zone, name) = (instance.zone.clone(), instance.name.clone());
         self.note("boots", &zone, &name, "", now);
+        true
     }
 
     pub(super) fn note(

@@ -62,7 +62,9 @@ impl Rig {
     fn obey(&mut self) {
         for effect in self.compute.take_effects() {
             match effect {
-                Effect::Boot(id) => self.compute.booted(id, self.now),
+                Effect::Boot(id) => {
+                    self.compute.booted(id, self.now);
+                }
                 Effect::SoftOff { id, .. } | Effect::Kill(id) => {
                     self.compute.machine_off(id, self.now)
                 }

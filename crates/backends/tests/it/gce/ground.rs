@@ -189,11 +189,16 @@ impl Ground {
         };
         let gone = tokio::time::timeout(PATIENCE, self.cloud.until(none)).await;
         assert!(gone.is_ok(), "{}", self.story());
-        let folders: Vec<PathBuf> = fs::read_dir(self.root.path().join("machines"))
-            .expect("it is there")
-            .map(|entry| entry.expect("an entry").path())
-            .collect();
-        assert_eq!(folders, Vec::<PathBuf>::new());
+        let folders = || -> Vec<PathBuf> {
+            let entries = fs::read_dir(self.root.path().join("machines")).expect("it is there");
+            entries.map(|entry| entry.expect("an entry").path()).collect()
+        };
+        // One that was stopped while it booted is tidied up a moment later.
+        let until = Instant::now() + PATIENCE;
+        while !folders().is_empty() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(folders(), Vec::<PathBuf>::new());
     }
 
     /// What has happened in the cloud, for a test that has failed.

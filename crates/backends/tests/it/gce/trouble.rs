@@ -1,6 +1,6 @@
 //! What goes wrong in a cloud, and what becomes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use backends::conformance::until;
@@ -8,7 +8,7 @@ use backends::gce::{Access, Gce};
 use backends::{Backend, Class, Machine, MachineEnd, Order, Phase, Vm};
 use google_cloud_auth::credentials::service_account;
 use sandbox::Fault;
-use sandbox::cloud::compute::{Capacity, FailedInserts, Knobs, Rates};
+use sandbox::cloud::compute::{Capacity, FailedInserts, Grants, Knobs, Rates};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -334,4 +334,43 @@ async fn a_machine_that_failed_is_kept_for_a_look_and_goes_then() {
     gce.delete(&order.name).await.expect_err("it is ours no more");
     assert!(there());
     swept(&ground, &gce).await;
+}
+
+/// The permissions of the role that the setup makes, and the one that is given on the machines'
+/// account alone.
+fn role() -> BTreeSet<String> {
+    let role = include_str!("../../../../../deploy/google-cloud/role.yaml");
+    let listed = role.lines().filter_map(|line| line.trim().strip_prefix("- "));
+    listed.chain(["iam.serviceAccounts.actAs"]).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_documented_role_is_enough_for_all_of_it() {
+    let ground = Ground::idle().await;
+    let grants = Grants { everybody: Some(role()), ..Grants::default() };
+    ground.cloud.compute(|compute, _| compute.grants = grants);
+    let mut options = ground.options("jitney");
+    options.settings.connect_within = Duration::ZERO;
+    let gce = ground.of(options.clone());
+    let order = ground.order();
+    gce.create(&order).await.expect("create");
+    runs(&gce, &order).await;
+    ground.cloud.set_knobs(Knobs { leak_disks: 1, ..Knobs::default() });
+    delete(&gce, &order).await;
+    assert!(ground.count("compute.instances.getSerialPortOutput") > 0, "its last words were read");
+    options.keep_failed = Duration::from_secs(1);
+    let keeps = ground.of(options);
+    let order = ground.order();
+    keeps.create(&order).await.expect("create");
+    runs(&keeps, &order).await;
+    delete(&keeps, &order).await;
+    swept(&ground, &keeps).await;
+    let refused: Vec<String> = ground
+        .cloud
+        .requests()
+        .iter()
+        .filter(|request| request.status == Some(403))
+        .map(|request| request.route.clone())
+        .collect();
+    assert_eq!(refused, Vec::<String>::new());
 }

@@ -101,8 +101,13 @@ impl Round<'_> {
             return None;
         }
         let now = self.now;
-        let welcome = dues.into_iter().filter(|due| due.from <= now);
-        let mut jobs: Vec<JobId> = welcome.map(|due| due.job).collect();
+        let (welcome, later): (Vec<Due>, Vec<Due>) =
+            dues.into_iter().partition(|due| due.from <= now);
+        // The answer may be long in coming.
+        if let Some(at) = later.iter().map(|due| due.at).min() {
+            self.wake(at.max(not_before));
+        }
+        let mut jobs: Vec<JobId> = welcome.iter().map(|due| due.job).collect();
         jobs.sort_unstable();
         jobs.dedup();
         Some(jobs)

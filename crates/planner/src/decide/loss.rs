@@ -100,7 +100,8 @@ impl Round<'_> {
         if let Some(words) = &self.seen.rest.denied {
             return left(NotRetried::Denied { words: words.clone() });
         }
-        if self.now.since(ended_at) >= GIVE_UP {
+        // Nobody has asked while no Jitney ran.
+        if self.now.since(ended_at.max(self.seen.started_at)) >= GIVE_UP {
             return left(NotRetried::NoAnswer);
         }
         let after = match &loss.retry {

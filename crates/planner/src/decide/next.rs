@@ -153,7 +153,8 @@ impl Round<'_> {
         match entry.finish {
             Finish::No => {}
             Finish::Intended { at, .. } => {
-                if !self.due(at.plus(CALL_LOST)) {
+                let lost = self.due(at.plus(CALL_LOST));
+                if !lost || self.word_or_ask(entry, at) != Some(Standing::Open) {
                     return;
                 }
             }
@@ -194,14 +195,15 @@ impl Round<'_> {
             }
             return self.hold(entry.job, &entry.queue, Reason::Reserving, None);
         }
-        let offer = self.place(&entry.queue, entry.job, request).cloned();
+        // What may not begin just now takes no room from others, and keeps none from trying.
+        let offer = match self.standstill(&entry.queue) {
+            Some(reason) => Err(reason),
+            None => self.place(&entry.queue, entry.job, request).cloned(),
+        };
         if let Ok(offer) = &offer {
             // Kept for it from the first reservation on: no more are reserved than can start.
             self.room.keep(self.policy, &entry.queue, request, offer);
-            // A job that may not begin just now must not keep others from trying.
-            if self.standstill(&entry.queue).is_none() {
-                self.room.try_place(offer);
-            }
+            self.room.try_place(offer);
         }
         if entry.lease.is_none_or(|lease| lease.until <= self.now) {
             self.reserve_anew(entry);

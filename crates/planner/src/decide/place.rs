@@ -21,6 +21,8 @@ pub(super) struct Room<'a> {
     pub usage: Usage,
     creates: BTreeMap<&'a BackendName, u32>,
     closed: BTreeSet<Scope>,
+    /// What the job that is being placed would close, if it has to wait.
+    closing: Vec<Scope>,
     trials: Trials<'a>,
 }
 
@@ -58,7 +60,7 @@ impl<'a> Room<'a> {
             .filter_map(|(name, backend)| Some((name, backend.creates_left?)))
             .collect();
         let trials = Trials::of(ledger, seen);
-        Self { usage, creates, closed: BTreeSet::new(), trials }
+        Self { usage, creates, closed: BTreeSet::new(), closing: Vec::new(), trials }
     }
 
     /// Counts a machine that is to be made in limits, and in the rate at which they are made.
@@ -153,14 +155,29 @@ impl<'a> Round<'a> {
             return Err(Reason::BackendUnreachable { backend: "none".into(), words });
         };
         let shared = self.shared(queue, request);
-        for (scope, limits) in &shared {
+        self.room.closing.clear();
+        let open = self.open_one(&shared, best, offers);
+        if open.is_err() {
+            // Only what waits closes anything.
+            self.room.closed.extend(self.room.closing.drain(..));
+        }
+        open
+    }
+
+    fn open_one<'r>(
+        &mut self,
+        shared: &[(Scope, Limits)],
+        best: &Offer,
+        offers: impl Iterator<Item = &'r Offer>,
+    ) -> Result<&'r Offer, Reason> {
+        for (scope, limits) in shared {
             self.fits(scope.clone(), limits, offer_amount(best))?;
         }
         let mut reason = None;
         for (index, offer) in offers.enumerate() {
             let mut open = self.offer_open(offer);
             if index > 0 {
-                open = open.and_then(|()| self.shared_room(&shared, offer));
+                open = open.and_then(|()| self.shared_room(shared, offer));
             }
             match open {
                 Ok(()) => return Ok(offer),
@@ -196,14 +213,14 @@ impl<'a> Round<'a> {
         shared
     }
 
-    /// Whether one more fits. A limit that it does not fit into is closed to those who come later;
-    /// not by what is larger than the whole limit, since that was lowered: it waits for ever.
+    /// Whether one more fits. Where it has to wait, the limits that it does not fit into are closed
+    /// to those who come later; not by what is larger than the whole limit, since that was lowered: it waits for ever.
     fn fits(&mut self, scope: Scope, limits: &Limits, more: Amount) -> Result<(), Reason> {
         let broken = self.room.usage.broken(&scope, limits, more);
         let closed = self.room.closed.contains(&scope);
         let Some(limit) = broken.or(closed.then_some(Bound::Turn)) else { return Ok(()) };
         if more.over(limits).is_none() {
-            self.room.closed.insert(scope.clone());
+            self.room.closing.push(scope.clone());
         }
         Err(Reason::Limit { scope, limit })
     }

@@ -7,6 +7,7 @@ mod loss;
 mod origin;
 mod released;
 mod render;
+mod room;
 mod scene;
 mod tell;
 mod vms;

@@ -18,6 +18,8 @@ pub(super) struct Job {
     priority: i64,
     cpu: u32,
     places: &'static [&'static str],
+    /// Where it can be made otherwise.
+    other: Option<&'static str>,
     /// Virtual machines instead: zone, family and whether on spot.
     vms: &'static [(&'static str, &'static str, bool)],
     pub(super) verdict: Option<Verdict>,
@@ -31,6 +33,7 @@ pub(super) fn job(number: u128) -> Job {
         priority: 0,
         cpu: 1,
         places: &[""],
+        other: None,
         vms: &[],
         verdict: None,
     }
@@ -56,6 +59,11 @@ impl Job {
     /// Where it can be made, all on one backend.
     pub(super) fn places(self, places: &'static [&'static str]) -> Self {
         Self { places, ..self }
+    }
+
+    /// On this backend, too, after the first.
+    pub(super) fn or_on(self, backend: &'static str) -> Self {
+        Self { other: Some(backend), ..self }
     }
 
     pub(super) fn vms(self, vms: &'static [(&'static str, &'static str, bool)]) -> Self {
@@ -123,7 +131,11 @@ impl Job {
                 region: None,
             },
             offers: match self.vms {
-                [] => self.places.iter().map(offer).collect(),
+                [] => {
+                    let other = |backend: &str| Offer { backend: backend.into(), ..offer(&"") };
+                    let first = self.places.iter().map(offer);
+                    first.chain(self.other.map(other)).collect()
+                }
                 vms => vms.iter().map(|vm| virtual_machine(offer(&vm.0), vm)).collect(),
             },
             policies: Vec::new(),

@@ -169,11 +169,11 @@ fn finished(entry: &Entry, seen: &Observation, step: &Step) -> Option<Found> {
         return wrong("the job is failed, and it is not written down before");
     }
     match entry.finish {
-        Finish::No | Finish::Intended { .. } => None,
+        Finish::No => None,
         Finish::Ended { outcome: FinishOutcome::Taken, .. } => {
             wrong("the job is failed again, and Buildkite took it the first time")
         }
-        Finish::Ended { at, .. } => {
+        Finish::Intended { at, .. } | Finish::Ended { at, .. } => {
             let word = seen.answers.get(&entry.job).filter(|word| word.asked_at >= at);
             let open = word.is_some_and(|word| word.state.is_open());
             if open { None } else { wrong("the job is failed again, and nobody says it is open") }

@@ -55,12 +55,17 @@ async fn run(cores: Cores) -> Done<Cancelled> {
     let log = world.log().await?;
     let deletes = log.into_iter().filter(|noted| noted.outcome == "deleted");
     let of_cancelled = deletes.filter(|noted| noted.job.is_some_and(|job| jobs.contains(&job)));
+    let deletes: Vec<f64> = of_cancelled.map(|noted| millis(cancelled, noted.at)).collect();
     let creates = world.creates().await?;
     let waited = new.iter().filter_map(|(job, at)| Some(millis(*at, *creates.get(job)?)));
-    Ok(Cancelled {
-        deletes: of_cancelled.map(|noted| millis(cancelled, noted.at)).collect(),
-        new: waited.collect(),
-    })
+    let waited: Vec<f64> = waited.collect();
+    let (deleted, made) = (deletes.len(), waited.len());
+    if deleted != jobs.len() || made != new.len() {
+        let (jobs, new) = (jobs.len(), new.len());
+        let words = format!("{deleted} of {jobs} machines were deleted, {made} of {new} made");
+        return Err(words.into());
+    }
+    Ok(Cancelled { deletes, new: waited })
 }
 
 async fn arrive(world: &World) -> Done<Vec<(Uuid, Timestamp)>> {

@@ -241,7 +241,8 @@ async fn what_is_done_to_a_running_pod() {
     ground.node.oom_kill(&ground.namespace, &pod, "job").expect("killed");
     let end = end_of(&hungry).await;
     assert!(end.oom_killed);
-    let words = "all that ran in it had more than its limit of 512Mi; ";
+    // What ran is said where its guest has looked before.
+    let words = "all that ran in it had more than its limit of 512Mi";
     assert!(end.cause.contains(words), "{}", end.cause);
     until_nothing_is_left(&ground).await;
 }

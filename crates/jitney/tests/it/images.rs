@@ -116,7 +116,7 @@ fn run_in(root: &Path, words: &[&str]) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_images_hold_a_program_each_and_what_it_needs() {
+async fn the_images_hold_their_programs_and_what_they_need() {
     let Some(buildah) = part("JITNEY_BUILDAH", "buildah", "tools/real-parts buildah") else {
         return;
     };
@@ -147,7 +147,7 @@ async fn the_images_hold_a_program_each_and_what_it_needs() {
     assert_eq!(storage.start(&jitney), start);
     let root = storage.mount(&jitney);
     let certificates = "etc/ssl/certs/ca-certificates.crt";
-    assert_eq!(files(&root), ["etc/nsswitch.conf", certificates, "jitney"]);
+    assert_eq!(files(&root), ["etc/nsswitch.conf", certificates, "jitney", "jitney-guest"]);
     let version = succeeded(&run_in(&root, &["/jitney", "--version"]));
     assert_eq!(version.trim(), format!("jitney {VERSION}"), "older programs: run `{make}` again");
     finds_buildkite_by_its_name(&root).await;

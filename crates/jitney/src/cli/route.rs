@@ -20,17 +20,27 @@ pub(super) fn route(asked: &Route, context: &Context<'_>) -> Result<Answer, Fail
     let routed = reroute(&text, &asked.from, &asked.to.queue)
         .map_err(|trouble| refuse(format!("standard input: {trouble}")))?;
     let from = routed.from.join(", ");
-    let (queue, steps) = (&asked.to.queue, routed.steps);
+    let queue = &asked.to.queue;
+    let (steps, verb) = match routed.steps {
+        1 => ("1 step".to_owned(), "s"),
+        steps => (format!("{steps} steps"), ""),
+    };
     let why = match &choice {
         Choice::Moves(at) | Choice::Stays(at) => format!("the build is at {at} % of the whole"),
         Choice::Told { .. } => format!("{OVERRULE} says so"),
     };
     if choice.moves() {
-        eprintln!("jitney route: {steps} steps move from {from} to {queue}; {why}");
+        say(&format!("{steps} move{verb} from {from} to {queue}; {why}"));
         return Ok(Answer::ok(routed.text));
     }
-    eprintln!("jitney route: {steps} steps stay in {from}; {why}");
+    say(&format!("{steps} stay{verb} in {from}; {why}"));
     Ok(Answer::ok(text))
+}
+
+/// In one piece: whoever reads the pipeline at the same time writes into the same log.
+fn say(words: &str) {
+    let line = format!("jitney route: {words}\n");
+    eprint!("{line}");
 }
 
 fn standard_input() -> Result<String, Failure> {

@@ -30,10 +30,10 @@ async fn a_build_moves_or_stays_and_says_why() {
     let build = [("BUILDKITE_BUILD_ID", "019a3c0e-7f11-7abc-8000-000000000001")];
     let all = route(&["--to", "new=100%"], &build, PIPELINE).await.expect(0);
     assert_eq!(all.out, PIPELINE.replace("old", "new"));
-    assert!(all.err.contains("1 steps move from old to new; the build is at "), "{}", all.err);
+    assert!(all.err.contains("1 step moves from old to new; the build is at "), "{}", all.err);
     let none = route(&["--to", "new=0%"], &build, PIPELINE).await.expect(0);
     assert_eq!(none.out, PIPELINE);
-    assert!(none.err.contains("1 steps stay in old; the build is at "), "{}", none.err);
+    assert!(none.err.contains("1 step stays in old; the build is at "), "{}", none.err);
 }
 
 #[tokio::test]

@@ -92,8 +92,8 @@ async fn a_share_of_real_builds_moves_and_a_variable_overrules_it() {
         assert_eq!(queues.into_iter().collect::<Vec<_>>(), [expected], "{said}");
     }
     for (build, queue, words) in [
-        (moved, "stateless", "1 steps move from default to stateless; JITNEY_ROUTE says so"),
-        (kept, "default", "1 steps stay in default; JITNEY_ROUTE says so"),
+        (moved, "stateless", "1 step moves from default to stateless; JITNEY_ROUTE says so"),
+        (kept, "default", "1 step stays in default; JITNEY_ROUTE says so"),
     ] {
         let (said, queues) = world.until("the build ends", |engine| outcome(engine, build)).await;
         assert_eq!(queues.into_iter().collect::<Vec<_>>(), [queue], "{said:?}");

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::shape::spell_duration;
-use crate::{Bound, CutShort, Hold, Notice, Reason, Scope, Timestamp};
+use crate::{Bound, CutShort, FailureClass, Hold, Notice, Reason, Scope, Timestamp};
 
 use super::{line, open_ended};
 
@@ -202,9 +202,14 @@ impl Notice {
             Self::NotRetried { why } => {
                 line(&format!("It was lost with its machine and is not retried: {why}"))
             }
-            Self::Retrying { attempt, of, failure } => line(&format!(
-                "Attempt {attempt} of {of} came to nothing, another machine is made: {failure}"
-            )),
+            Self::Retrying { attempt, of, failure } => {
+                // What a place refuses uses up none of them.
+                let free = matches!(failure.class, FailureClass::Capacity | FailureClass::Quota);
+                let of = if free || attempt > of { String::new() } else { format!(" of {of}") };
+                line(&format!(
+                    "Attempt {attempt}{of} came to nothing, another machine is made: {failure}"
+                ))
+            }
             Self::CutShort { attempt: _, why } => line(&why.to_string()),
         }
     }

@@ -32,6 +32,12 @@ impl Policy {
         self.queues.get(queue).map_or(UNKNOWN_QUEUE, |queue| queue.start_timeout)
     }
 
+    /// How long a reservation and a token are asked for.
+    #[must_use]
+    pub fn lease(&self, queue: &QueueKey) -> Duration {
+        self.start_timeout(queue).saturating_add(self.margins.lease)
+    }
+
     /// After how long a machine of this shape ends by itself, from its create on.
     pub(crate) fn lifetime(&self, queue: &QueueKey, shape: &Shape) -> Duration {
         let start_timeout = self.start_timeout(queue);

@@ -58,6 +58,14 @@ impl<'a> Ask<'a> {
         Self { verb, method: Method::GET, path, query, body: None, of, write: None }
     }
 
+    /// A delete in that zone, of `instances/NAME` or `disks/NAME`.
+    pub(super) fn delete(verb: &'static str, zone: &'a str, what: &str) -> Self {
+        let of = Asked { zone, ..Asked::default() };
+        let write = Some(Write::Delete);
+        let ask = Self::get(verb, format!("zones/{zone}/{what}"));
+        Self { method: Method::DELETE, of, write, ..ask }
+    }
+
     pub(super) fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.query.push((key, value.into()));
         self

@@ -77,10 +77,7 @@ pub(super) async fn let_go(inner: &Inner) -> Result<(), Error> {
 }
 
 async fn delete(inner: &Inner, zone: &str, name: &str) -> Result<(), Error> {
-    let mut ask = Ask::get("delete", format!("zones/{zone}/instances/{name}"));
-    ask.method = Method::DELETE;
-    ask.of = Asked { zone, ..Asked::default() };
-    ask.write = Some(Write::Delete);
+    let ask = Ask::delete("delete", zone, &format!("instances/{name}"));
     match inner.api.send(ask).await {
         Ok(_) | Err(Refusal { kind: Kind::Gone | Kind::Busy, .. }) => Ok(()),
         Err(refusal) => Err(refusal.error),

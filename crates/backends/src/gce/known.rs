@@ -237,14 +237,20 @@ fn before(at: Timestamp, by: Duration) -> Timestamp {
 
 impl Known {
     fn found(zone: &str, instance: Instance, stamp: Stamp) -> Self {
+        let state = State::Shown(instance.status);
+        let id = Some(instance.id);
+        Self { id, ..Self::new(zone, stamp, state, instance.creation_timestamp) }
+    }
+
+    pub(super) fn new(zone: &str, stamp: Stamp, state: State, created_at: Timestamp) -> Self {
         Self {
             zone: zone.to_owned(),
             stamp,
             machine_type: String::new(),
             spot: false,
-            created_at: instance.creation_timestamp,
-            id: Some(instance.id),
-            state: State::Shown(instance.status),
+            created_at,
+            id: None,
+            state,
             token: None,
             connected_at: None,
             told: None,

@@ -66,21 +66,10 @@ fn elsewhere(inner: &Inner, order: &Order) -> Result<(), Error> {
 
 fn asked_for(inner: &Inner, order: &Order) -> Known {
     Known {
-        zone: order.place.clone(),
-        stamp: Stamp::of(order),
         machine_type: order.machine_type.clone(),
         spot: order.spot,
-        created_at: inner.now(),
-        id: None,
-        state: State::Unanswered,
         token: Some(order.token.clone()),
-        connected_at: None,
-        told: None,
-        taken: None,
-        serial: None,
-        last_words: false,
-        off_at: None,
-        deleted_at: None,
+        ..Known::new(&order.place, Stamp::of(order), State::Unanswered, inner.now())
     }
 }
 

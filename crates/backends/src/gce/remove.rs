@@ -3,12 +3,9 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
-
 use super::call::Ask;
 use super::known::{Known, State};
-use super::pace::Write;
-use super::refusal::{Asked, Kind};
+use super::refusal::Kind;
 use super::wire::Status;
 use super::{Inner, keep, list, stamp, sweep};
 use crate::contract::{Class, Error};
@@ -35,10 +32,7 @@ pub(super) async fn machine(inner: &Inner, name: &str) -> Result<(), Error> {
             return Ok(());
         }
     }
-    let mut ask = Ask::get("delete", format!("zones/{zone}/instances/{name}"));
-    ask.method = Method::DELETE;
-    ask.of = Asked { zone: &zone, ..Asked::default() };
-    ask.write = Some(Write::Delete);
+    let ask = Ask::delete("delete", &zone, &format!("instances/{name}"));
     // No id of the request: one that has failed later would be answered with its failure for ever.
     match inner.api.send(ask).await.map_err(|refusal| (refusal.kind, refusal.error)) {
         Ok(_) | Err((Kind::Busy, _)) => {

@@ -3,11 +3,8 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
-
 use super::call::Ask;
-use super::pace::Write;
-use super::refusal::{Asked, Kind};
+use super::refusal::Kind;
 use super::wire::{Everywhere, Scope, zone_of};
 use super::{Inner, keep, stamp};
 use crate::contract::{Class, Error};
@@ -75,10 +72,7 @@ async fn once(inner: &Inner) -> Result<(), Error> {
 }
 
 async fn remove(inner: &Inner, zone: &str, name: &str) {
-    let mut ask = Ask::get("delete a disk", format!("zones/{zone}/disks/{name}"));
-    ask.method = Method::DELETE;
-    ask.of = Asked { zone, ..Asked::default() };
-    ask.write = Some(Write::Delete);
+    let ask = Ask::delete("delete a disk", zone, &format!("disks/{name}"));
     match inner.api.send(ask).await {
         Ok(_) => tracing::info!(disk = name, zone, "deleted a disk that a machine had left behind"),
         Err(refusal) if refusal.kind == Kind::Gone => {}

@@ -24,9 +24,7 @@ impl State {
         if !(waits && ours && open && pace.is_none_or(|at| at <= now)) {
             return None;
         }
-        let policy = self.settings.borrow().policy.clone();
-        let start = policy.queues.get(&entry.queue).map(|queue| queue.start_timeout);
-        let lifetime = start.unwrap_or_default().saturating_add(policy.margins.lease);
+        let lifetime = self.settings.borrow().policy.lease(&entry.queue);
         let (queue, jobs) = (entry.queue.clone(), vec![(job, attempt)]);
         let action = Action::Mint { queue, jobs, lifetime };
         if let Some(step) = self.executor.admit(Step { intents: Vec::new(), action }) {

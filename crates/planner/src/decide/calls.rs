@@ -72,9 +72,7 @@ impl Round<'_> {
         for (queue, gathered) in std::mem::take(&mut self.calls.queues) {
             let unseen = QueueSeen::default();
             let seen = self.queue(&queue).unwrap_or(&unseen);
-            let life = self.queue_policy(&queue).map_or(Duration::from_secs(360), |policy| {
-                policy.start_timeout.saturating_add(self.policy.margins.lease)
-            });
+            let life = self.policy.lease(&queue);
             if let Some(jobs) = self.ready(gathered.reserve, seen.reserve_not_before) {
                 let action = Action::Reserve { queue: queue.clone(), jobs, lease: life };
                 self.step(gathered.taken, action);

@@ -17,6 +17,8 @@ pub(crate) enum Sign {
     Registered,
     /// The agent has told Buildkite how its job ended and has nothing left to do.
     JobFinished,
+    /// It leaves by itself.
+    Leaving,
 }
 
 #[derive(Debug)]
@@ -69,6 +71,8 @@ fn sign_of(line: &str) -> Option<Sign> {
         Some(Sign::Registering)
     } else if line.contains("Finished job") {
         Some(Sign::JobFinished)
+    } else if line.contains("Disconnecting...") {
+        Some(Sign::Leaving)
     } else {
         None
     }
@@ -89,6 +93,7 @@ mod tests {
         assert_eq!(tail.push(b"Registering agent with Buildkite...\n"), [Sign::Registering]);
         assert_eq!(tail.push(b"INFO Finished job at https://x\n"), [Sign::JobFinished]);
         assert_eq!(tail.push(b"INFO Finished job 0199\nother\n"), [Sign::JobFinished]);
+        assert_eq!(tail.push(b"INFO Disconnecting...\n"), [Sign::Leaving]);
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub(crate) struct Watch<'a> {
     timer: OwnedFd,
     stopping: Stopping,
     nudged: bool,
+    /// Its log says so.
+    leaving: bool,
     /// Its log says so; where the log says nothing, it may have a job.
     jobless: bool,
     log_open: bool,
@@ -77,7 +79,6 @@ impl<'a> Watch<'a> {
     ) -> rustix::io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
-        let (stopping, nudged, jobless, log_open) = (Stopping::No, false, false, true);
         Ok(Self {
             signals,
             agent,
@@ -86,10 +87,11 @@ impl<'a> Watch<'a> {
             deadline,
             grace,
             timer,
-            stopping,
-            nudged,
-            jobless,
-            log_open,
+            stopping: Stopping::No,
+            nudged: false,
+            leaving: false,
+            jobless: false,
+            log_open: true,
         })
     }
 
@@ -139,9 +141,10 @@ impl<'a> Watch<'a> {
     }
 
     /// An agent whose job has finished may linger until its next ping; one SIGTERM ends that, and
-    /// would do a running job no harm.
+    /// would do a running job no harm. One that leaves already gets none: agents panic at a signal
+    /// in their last moments, before their `agent-shutdown` hook.
     fn nudge(&mut self) {
-        if !self.nudged && self.stopping == Stopping::No {
+        if !self.nudged && !self.leaving && self.stopping == Stopping::No {
             self.nudged = true;
             self.signal(Signal::TERM);
         }
@@ -190,9 +193,10 @@ impl<'a> Watch<'a> {
 
     fn read_log(&mut self, registered: &mut impl FnMut()) {
         let mut bytes = [0; CHUNK];
+        let mut finished = false;
         for _ in 0..CHUNKS {
             if !self.log_open {
-                return;
+                break;
             }
             let count = match rustix::io::read(&self.log, &mut bytes) {
                 Ok(count) => count,
@@ -200,7 +204,7 @@ impl<'a> Watch<'a> {
                 // Empty for now; and of any other error there will be no more log.
                 Err(error) => {
                     self.log_open = error == Errno::AGAIN;
-                    return;
+                    break;
                 }
             };
             self.log_open = count > 0;
@@ -211,9 +215,13 @@ impl<'a> Watch<'a> {
                         self.jobless = false;
                         registered();
                     }
-                    Sign::JobFinished => self.nudge(),
+                    Sign::JobFinished => finished = true,
+                    Sign::Leaving => self.leaving = true,
                 }
             }
+        }
+        if finished {
+            self.nudge();
         }
     }
 

@@ -136,7 +136,7 @@ async fn a_job_runs_sees_no_token_and_the_agent_does_not_linger() {
         let since = Instant::now();
         let finish = api.finish().unwrap_or_else(|| panic!("{end:?} {:?}", api.calls()));
         assert_eq!(finish["exit_status"], "0", "{agent:?}: {finish} {end:?}");
-        assert_eq!(end.cause, "the agent exited with 0", "{agent:?}");
+        assert_eq!(end.cause, "the agent exited with 0", "{agent:?} {end:?}");
         assert!(api.calls().contains(&"POST disconnect".to_owned()), "{:?}", api.calls());
         let read = |name| {
             let bytes = fs::read(place.path().join(name)).expect("the job wrote it");

@@ -236,7 +236,15 @@ pub enum Notice {
     /// It waits; with its place in the queue.
     Waiting { reason: Reason, ahead: Option<u32> },
     /// A machine was made for it.
-    Made { name: MachineName, backend: BackendName, machine: Arc<str>, attempt: u32 },
+    Made {
+        name: MachineName,
+        backend: BackendName,
+        machine: Arc<str>,
+        attempt: u32,
+        /// What the last of the offers before was refused with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Failure>,
+    },
     /// It gets what the strictest of the policies that may match it allow.
     Assumed { why: Arc<str> },
     /// Its machine came to nothing; another is made.
@@ -276,7 +284,7 @@ pub enum CutShort {
 pub enum Alarm {
     /// A machine with our name that another installation made while we were running.
     TwoInstallations { instance: Arc<str>, machine: MachineName },
-    /// A backend makes no machines until an operator has put something right.
+    /// A backend denies us machines, some or all, until an operator has put something right.
     Denied { backend: BackendName, words: Arc<str> },
     /// Buildkite's REST API refuses our token: lost jobs are not retried.
     ApiDenied { words: Arc<str> },

@@ -122,12 +122,12 @@ pub(super) fn of_call(status: u16, body: &[u8], asked: Asked<'_>) -> Refusal {
             Class::Denied,
             format!("Google does not take our credentials: {message}"),
         ),
-        (403, _) => of(Kind::Other, Class::Denied, forbidden(&message, reason)),
+        (403, _) => of(Kind::Other, denial(&message), forbidden(&message, reason)),
         (404, _) => of(Kind::Gone, Class::Rejected, message),
         (409, _) => of(Kind::Exists, Class::Ambiguous, message),
         (400, "resourceNotReady") => of(Kind::Busy, Class::Ambiguous, message),
         (412, _) if message.contains("onstraint constraints/") => {
-            of(Kind::Other, Class::Denied, policy(&message))
+            of(Kind::Other, denial(&message), policy(&message))
         }
         (408 | 412 | 425, _) => of(Kind::Other, Class::Ambiguous, message),
         (400..=499, _) => of(Kind::Other, Class::Rejected, message),
@@ -166,10 +166,10 @@ pub(super) fn of_operation(failures: Option<&Failures>, asked: Asked<'_>) -> Opt
             of(Kind::Other, Class::Capacity, words())
         }
         _ if message.contains("onstraint constraints/") => {
-            of(Kind::Other, Class::Denied, policy(&message))
+            of(Kind::Other, denial(&message), policy(&message))
         }
         "PERMISSION_DENIED" | "FORBIDDEN" | "IAM_PERMISSION_DENIED" | "forbidden" => {
-            of(Kind::Other, Class::Denied, forbidden(&message, code))
+            of(Kind::Other, denial(&message), forbidden(&message, code))
         }
         _ if is_of_the_request(code) => of(Kind::Other, Class::Rejected, words()),
         // It has ended, so it is no riddle whether there is a machine: there is none.
@@ -281,6 +281,14 @@ fn forbidden(message: &str, reason: &str) -> String {
     format!("Google does not let us: {message}")
 }
 
+/// An image is the job's own choice: that we may not use it says nothing about other jobs, which
+/// must not wait for it.
+fn denial(message: &str) -> Class {
+    let of_an_image = message.contains("/global/images/")
+        || message.contains("constraints/compute.trustedImageProjects");
+    if of_an_image { Class::Rejected } else { Class::Denied }
+}
+
 fn policy(message: &str) -> String {
     let rest = message.split_once("constraints/").map_or("", |(_, rest)| rest);
     let name: String = rest.chars().take_while(|c| !c.is_whitespace()).collect();
@@ -339,6 +347,11 @@ mod tests {
         check(429, "", "slow", Kind::Rate, Class::Rate);
         check(403, "quotaExceeded", "Quota 'CPUS' exceeded.", Kind::Other, Class::Quota);
         check(403, "forbidden", "Required 'x'", Kind::Other, Class::Denied);
+        let image =
+            "Required 'compute.images.useReadOnly' permission for 'projects/o/global/images/i'";
+        check(403, "forbidden", image, Kind::Other, Class::Rejected);
+        let image = "Constraint constraints/compute.trustedImageProjects violated for project p.";
+        check(412, "conditionNotMet", image, Kind::Other, Class::Rejected);
         check(403, "accessNotConfigured", "off", Kind::Other, Class::Denied);
         check(401, "authError", "no", Kind::Token, Class::Denied);
         check(400, "invalid", "Invalid value", Kind::Other, Class::Rejected);

@@ -7,7 +7,7 @@ use super::machines::CALL_LOST;
 use crate::job::Standing;
 use crate::ledger::doubled;
 use crate::{
-    Action, Attempt, Create, Delete, Doom, Entry, Event, Failed, FailureClass, Finish,
+    Action, Attempt, Create, Delete, Doom, Entry, Event, Failed, Failure, FailureClass, Finish,
     FinishOutcome, JobId, MachineName, Notice, Offer, Outcome, Reason, Request, Timestamp,
 };
 
@@ -339,6 +339,7 @@ impl Round<'_> {
             backend: attempt.backend.clone(),
             machine: machine.into(),
             attempt: attempt.number,
+            after: refused_before(entry),
         };
         self.tell(entry.job, &entry.queue, &entry.told, notice);
     }
@@ -349,6 +350,15 @@ impl Round<'_> {
         let notice = Notice::Retrying { attempt, of, failure: failed.failure.clone() };
         self.tell(entry.job, &entry.queue, &entry.told, notice);
     }
+}
+
+/// What refused the machine before another offer gave it: that was tried at once, so that the
+/// refusal was no wait and has not been told.
+fn refused_before(entry: &Entry) -> Option<Failure> {
+    let last = entry.last_failure.as_ref()?;
+    let of_a_machine = |attempt: &Attempt| attempt.failed.as_ref() == Some(last);
+    let untold = !entry.attempts.iter().any(of_a_machine);
+    untold.then(|| last.failure.clone())
 }
 
 /// When the last of its machines ended, as far as that is known.

@@ -71,7 +71,7 @@ impl Refuser {
         };
         let vm = offer.vm.as_ref();
         match (vm, failure.class) {
-            (Some(_), FailureClass::Capacity) => Self::type_of(offer),
+            (Some(_), FailureClass::Capacity | FailureClass::Denied) => Self::type_of(offer),
             (Some(vm), FailureClass::Quota) => {
                 let said = failure.shortage.as_ref().and_then(|shortage| shortage.metric.as_ref());
                 Self::quota_of(offer, vm, said.unwrap_or(&vm.quota))
@@ -144,10 +144,11 @@ fn counts_in(offer: &Offer, metric: &str) -> bool {
 
 impl Ledger {
     /// What keeps such a machine from being made for longest: a refusal that is of it too, or a
-    /// denial anywhere on its backend, which is of all of it.
+    /// denial anywhere on its backend, which is of all of it. Of virtual machines it need not be: a
+    /// policy may be about some places or types only.
     pub(crate) fn cooling_at(&self, offer: &Offer) -> Option<&Cooling> {
         let here = self.cooling.iter().filter(|(refuser, cooling)| {
-            let denied = cooling.failure.class == FailureClass::Denied;
+            let denied = offer.vm.is_none() && cooling.failure.class == FailureClass::Denied;
             (denied && refuser.backend == offer.backend) || refuser.refuses(offer)
         });
         here.map(|(_, cooling)| cooling).max_by_key(|cooling| cooling.until)
@@ -184,6 +185,18 @@ impl Ledger {
         self.cooling.retain(|refuser, cooling| !(refuser.refuses(offer) && over(cooling)));
     }
 
+    /// Where a second type of virtual machine is denied, all are: nothing is gained by having every
+    /// one of them denied for each job.
+    fn widened(&self, refuser: Refuser, failure: &Failure) -> Refuser {
+        let second = failure.class == FailureClass::Denied
+            && self.cooling.iter().any(|(known, cooling)| {
+                cooling.failure.class == FailureClass::Denied
+                    && (&known.backend, &known.place) == (&refuser.backend, &refuser.place)
+                    && known.what != refuser.what
+            });
+        if second { Refuser { what: Refuses::All, ..refuser } } else { refuser }
+    }
+
     /// Creates that were under way together and fail together are one failure of what refused them.
     /// Where the backend said in which places there is room, the others of the region have none
     /// either.
@@ -195,7 +208,7 @@ impl Ledger {
         (asked_at, at): (Timestamp, Timestamp),
         took_creates: bool,
     ) {
-        let refuser = Refuser::of(attempt, &failure);
+        let refuser = self.widened(Refuser::of(attempt, &failure), &failure);
         let times = self.cooling.get(&refuser).map_or(1, |known| {
             if asked_at <= known.since { known.times } else { known.times.saturating_add(1) }
         });

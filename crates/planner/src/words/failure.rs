@@ -113,7 +113,7 @@ impl fmt::Display for Alarm {
                  were running: stop it, or give one of the two another name in its configuration"
             ),
             Self::Denied { backend, words } => format!(
-                "Backend {backend} makes no machines until its setup, credentials or permissions \
+                "Backend {backend} denies us machines until its setup, credentials or permissions \
                  are put right: {}",
                 open_ended(words)
             ),

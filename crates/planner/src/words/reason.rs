@@ -178,7 +178,7 @@ impl Notice {
     pub fn sentence(&self, at: Timestamp) -> String {
         match self {
             Self::Waiting { reason, ahead } => placed(reason, *ahead, at),
-            Self::Made { name, backend, machine, attempt } => {
+            Self::Made { name, backend, machine, attempt, after } => {
                 let machine = match &**machine {
                     "" => String::new(),
                     machine => format!(" ({machine})"),
@@ -187,8 +187,12 @@ impl Notice {
                     0 | 1 => String::new(),
                     number => format!(", attempt {number}"),
                 };
+                let before = match after {
+                    Some(failure) => format!(". Before: {failure}"),
+                    None => String::new(),
+                };
                 line(&format!(
-                    "Machine {name}{machine} is made on {backend}{attempt}; its agent is starting"
+                    "Machine {name}{machine} is made on {backend}{attempt}; its agent is starting{before}"
                 ))
             }
             Self::Assumed { why } => line(&format!(

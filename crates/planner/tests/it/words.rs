@@ -230,6 +230,14 @@ fn notices() {
         backend: here(),
         machine: machine.into(),
         attempt,
+        after: None,
+    };
+    let elsewhere = Notice::Made {
+        name: "jitney-7-1".into(),
+        backend: here(),
+        machine: "e2-standard-4".into(),
+        attempt: 1,
+        after: Some(failure(FailureClass::Quota, "the quota N2_CPUS is used up")),
     };
     let retrying = Notice::Retrying {
         attempt: 1,
@@ -249,6 +257,11 @@ fn notices() {
             made("", 2),
             "made",
             "Machine jitney-7-1 is made on here, attempt 2; its agent is starting",
+        ),
+        (
+            elsewhere,
+            "made",
+            "Machine jitney-7-1 (e2-standard-4) is made on here; its agent is starting. Before: a quota is used up: the quota N2_CPUS is used up",
         ),
         (
             Notice::Replaced { by: JobId(Uuid::from_u128(7)) },
@@ -377,7 +390,7 @@ fn alarms_tell_the_operator_what_to_do() {
         (
             denied,
             "denied",
-            "Backend here makes no machines until its setup, credentials or permissions are put \
+            "Backend here denies us machines until its setup, credentials or permissions are put \
              right: 403: no such key",
         ),
     ] {

@@ -79,6 +79,9 @@ fn call(action: &Action) -> Option<String> {
         Action::Notify { job, notice: Notice::NotRetried { why }, .. } => {
             format!("tell {}: not retried: {why:?}", short(*job))
         }
+        Action::Notify { job, notice: Notice::Made { after: Some(before), .. }, .. } => {
+            format!("tell {}: made, before: {before}", short(*job))
+        }
         Action::Notify { .. } => return None,
     })
 }

@@ -435,6 +435,7 @@ fn told_made(number: u128, attempt: u32, at: Timestamp) -> Event {
         backend: here(),
         machine: "1 vCPU".into(),
         attempt,
+        after: None,
     };
     Event::Told { job: id(number), notice, at }
 }

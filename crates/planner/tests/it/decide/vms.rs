@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use planner::{Event, Failure, FailureClass, LossStep, LostOn, Shortage};
 
+use super::check;
 use super::job::{Job, job};
 use super::scene::Scene;
 
@@ -101,6 +102,47 @@ fn a_quota_is_of_what_counts_in_it() {
     // A quota of the one family alone: the other takes its place.
     let e2 = scene.refuses(1, 2, failure(FailureClass::Quota, None, &[]));
     assert_eq!(e2.choice(1), "n2-standard-2 r1-a spot");
+}
+
+#[test]
+fn a_denial_is_of_one_type_until_a_second_one_is_denied_there() {
+    let denial = || failure(FailureClass::Denied, None, &[]);
+    let first = ready(&Scene::new(), 1).refuses(1, 0, denial());
+    assert_eq!(first.choice(1), "n2-standard-2 r1-b spot", "a policy may be about that place");
+    let two = first.refuses(1, 1, denial());
+    assert_eq!(two.choice(1), "e2-standard-2 r1-a spot", "or about that type");
+    let place = two.refuses(1, 2, denial());
+    assert_eq!(place.choice(1), "n2-standard-2 r2-a spot", "no third type is tried in that place");
+    let place = place.refuses(1, 3, denial());
+    assert_eq!(place.choice(1), "n2-standard-2 r1-b", "in r1-b only one type was denied");
+    assert_eq!(
+        place.after(6).listed_now().choice(1),
+        "n2-standard-2 r1-a spot",
+        "it may be mended"
+    );
+    // No room for one type is not a denial of another.
+    let stocked_out = ready(&Scene::new(), 1).refuses(1, 0, stockout()).refuses(1, 2, denial());
+    assert_eq!(stocked_out.choice(1), "n2-standard-2 r1-b spot");
+    assert_eq!(stocked_out.refuses(1, 1, stockout()).choice(1), "n2-standard-2 r2-a spot");
+    assert_eq!(
+        stocked_out.refuses(1, 1, stockout()).refuses(1, 3, stockout()).choice(1),
+        "n2-standard-2 r1-a"
+    );
+}
+
+#[test]
+fn whoever_gets_another_machine_is_told_what_refused_the_first() {
+    let refused = ready(&Scene::new(), 1).refuses(1, 0, failure(FailureClass::Quota, None, &[]));
+    let elsewhere = wanted(1).request().offers[2].clone();
+    let made = |scene: &Scene, offer| {
+        scene.asked_for(1, 1, offer).answered(1, 1).machine(1, 1, "us").listed_now()
+    };
+    check(
+        &made(&refused, elsewhere),
+        "tell 1: made, before: a quota is used up: no; 1 waits: starting, told",
+    );
+    let first = wanted(1).request().offers[0].clone();
+    check(&made(&ready(&Scene::new(), 1), first), "; 1 waits: starting, told");
 }
 
 #[test]

@@ -10,19 +10,20 @@ use backends::fleet::RIGHTS;
 use cluster::{ControlPlane, Images, Node, NodeOptions};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 use crate::shell_support::TOKEN;
 
 /// Two computers' worth of agents start at once, on what may be two cores.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 const IMAGE: &str = "buildkite/agent:test";
+const TEMPLATE: &str = "agents";
+const SECRET: &str = "agent";
 
 pub(crate) struct Ground {
     pub(crate) plane: &'static ControlPlane,
@@ -75,12 +76,12 @@ impl Ground {
 
     /// The template as somebody deploys it, and the Secret that it names.
     pub(crate) async fn template(&self, endpoint: &str, change: impl FnOnce(&mut Value)) {
-        let secret = json!({ "metadata": { "name": "agent" }, "stringData": { "token": TOKEN } });
+        let secret = json!({ "metadata": { "name": SECRET }, "stringData": { "token": TOKEN } });
         self.put::<Secret>(secret).await;
-        let token = json!({ "secretKeyRef": { "name": "agent", "key": "token" } });
+        let token = json!({ "secretKeyRef": { "name": SECRET, "key": "token" } });
         let lost = |key: &str| json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3 });
         let mut job = json!({
-            "metadata": { "name": "agents", "labels": { "app": "agents" } },
+            "metadata": { "name": TEMPLATE, "labels": { "app": "agents" } },
             "spec": { "suspend": true, "template": { "spec": {
                 "restartPolicy": "Never",
                 "terminationGracePeriodSeconds": 5,
@@ -121,10 +122,6 @@ impl Ground {
         self.api::<Job>().list(&of_fleets).await.unwrap().items
     }
 
-    async fn pods(&self) -> Vec<Pod> {
-        self.api::<Pod>().list(&ListParams::default()).await.unwrap().items
-    }
-
     /// What we may do was done, and nothing else; each Job that we made bears a dispatch that was seen.
     pub(crate) fn check_calls<'a>(&self, dispatches: impl Iterator<Item = &'a String>) {
         let ours = format!("system:serviceaccount:{}:jitney", self.namespace);
@@ -142,17 +139,12 @@ impl Ground {
         assert!(seen.is_subset(&made), "{made:?} {seen:?}");
     }
 
-    /// Until the cluster has neither Jobs nor pods of the fleet.
+    /// Until the cluster has nothing any more. Whoever deployed the template takes it away first.
     pub(crate) async fn nothing_left(&self) {
-        let until = Instant::now() + LONG;
-        loop {
-            let (jobs, pods) = (self.jobs().await, self.pods().await);
-            if jobs.is_empty() && pods.is_empty() {
-                return;
-            }
-            let jobs: Vec<_> = jobs.iter().map(|job| &job.status).collect();
-            assert!(Instant::now() < until, "{} pods are left, of {jobs:#?}", pods.len());
-            sleep(Duration::from_millis(200)).await;
-        }
+        let background = DeleteParams::background();
+        self.api::<Job>().delete(TEMPLATE, &background).await.unwrap();
+        self.api::<Secret>().delete(SECRET, &background).await.unwrap();
+        let empty = self.plane.until_empty(&self.namespace, LONG).await;
+        empty.unwrap_or_else(|error| panic!("{error}"));
     }
 }

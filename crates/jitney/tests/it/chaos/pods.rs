@@ -91,30 +91,43 @@ async fn ended_in_the_end(world: &World, jobs: &[uuid::Uuid]) -> Vec<sandbox::en
     tokio::time::timeout(Duration::from_secs(400), all).await.unwrap()
 }
 
-/// First it is away for a minute, then it takes every call and answers none.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_is_away_in_the_middle_of_200_jobs() {
-    use EventKind::Finished;
+/// As some of so many jobs have ended, the API server of a control plane of their own is away.
+async fn outage(name: &str, count: usize, away: impl AsyncFnOnce(&ControlPlane)) {
     let Some(agent) = parts::agent() else { return };
     // Not the one that others use.
     if ControlPlane::shared().await.is_none() {
         return;
     }
     let plane = ControlPlane::start().await.unwrap();
-    let mut ground = Ground::new(&plane, "away", &agent).await;
+    let mut ground = Ground::new(&plane, name, &agent).await;
     ground.world.queue.push_str("\n    limits: { machines: 30 }");
     let program = ground.world.start().await;
-    let jobs = ground.world.build_steps(vec![NewStep::command("sleep 0.5"); 200]);
-    ground.world.reached(&jobs, 30, Finished).await;
-    plane.stop_api_server().await.unwrap();
-    sleep(Duration::from_secs(60)).await;
-    plane.start_api_server().await.unwrap();
-    ground.world.reached(&jobs, 100, Finished).await;
-    plane.freeze().unwrap();
-    sleep(Duration::from_secs(25)).await;
-    plane.thaw().unwrap();
+    let jobs = ground.world.build_steps(vec![NewStep::command("sleep 0.5"); count]);
+    ground.world.reached(&jobs, 30, EventKind::Finished).await;
+    away(&plane).await;
     each_ran_once(&ended_in_the_end(&ground.world, &jobs).await);
     program.at_rest().await;
     ground.nothing_is_left().await;
     program.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_for_a_minute_in_the_middle_of_200_jobs() {
+    outage("away", 200, async |plane| {
+        plane.stop_api_server().await.unwrap();
+        sleep(Duration::from_secs(60)).await;
+        plane.start_api_server().await.unwrap();
+    })
+    .await;
+}
+
+/// For longer than Jitney waits for an answer. What it asked for is done after that.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_takes_every_call_and_answers_none() {
+    outage("frozen", 80, async |plane| {
+        plane.freeze().unwrap();
+        sleep(Duration::from_secs(25)).await;
+        plane.thaw().unwrap();
+    })
+    .await;
 }

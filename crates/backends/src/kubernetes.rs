@@ -58,7 +58,7 @@ use watch::{Marked, Said, follow};
 const LOOK: Duration = Duration::from_secs(5);
 /// How many Jobs are being made, and how many deleted, at a time. The API server has no more to do
 /// at once than this, and each call that is under way has a connection of its own, which stays.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 32;
 
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -40,6 +40,7 @@ const PROGRAMS: [&str; 2] = ["jitney/guest:latest", "buildkite/agent:3"];
 const NEVER: Duration = Duration::from_secs(24 * 3_600);
 /// The garbage collector takes thousands of pods one by one.
 const EMPTIED: Duration = Duration::from_secs(900);
+const DELETED_AT_ONCE: u32 = 500;
 /// What the controllers still do after everything of a run is gone.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -136,8 +137,13 @@ impl Ground {
     /// Waits until nothing of a room is left, so that nothing of it is still done in the next.
     pub(crate) async fn clear(&self, room: Room) -> Done<()> {
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), &room.namespace);
-        let all = ListParams::default();
-        jobs.delete_collection(&DeleteParams::background(), &all).await?;
+        // The API server deletes one after the other, and gives up a call after a minute.
+        let some = ListParams::default().limit(DELETED_AT_ONCE);
+        until_within(EMPTIED, "a namespace without Jobs", async || {
+            jobs.delete_collection(&DeleteParams::background(), &some).await?;
+            Ok(jobs.list_metadata(&some).await?.items.is_empty())
+        })
+        .await?;
         self.until_empty(&room).await?;
         sleep(SETTLED).await;
         Ok(())

@@ -14,6 +14,7 @@ mod known;
 mod list;
 mod make;
 mod pace;
+mod probe;
 mod refusal;
 mod remove;
 mod settings;
@@ -31,10 +32,10 @@ use tokio::time::timeout;
 
 pub use access::Access;
 pub use door::{Answer, Door, Reply};
+pub use probe::{Probe, Quota, Right, Subject};
 pub use settings::{Delivery, Settings};
 
 use crate::contract::{Backend, Error, Future, Listing, Order};
-use access::Tokens;
 use call::Api;
 use known::{Known, Machines};
 
@@ -48,6 +49,9 @@ pub struct Options {
     pub writes_per_minute: u32,
     /// Where the keys are that Google signs identity tokens with.
     pub keys_url: String,
+    /// Who says what we may do with a project and with a service account; asked by a probe alone.
+    pub resource_manager: String,
+    pub iam: String,
     /// How long a machine whose agent never connected stays, for a look.
     pub keep_failed: Duration,
     pub pauses: Pauses,
@@ -102,14 +106,7 @@ impl Gce {
     /// # Errors
     /// Where no client can be made for the endpoint.
     pub fn new(options: Options) -> Result<Self, Error> {
-        let tokens = Tokens::new(options.access.clone());
-        let api = Api::new(
-            &options.endpoint,
-            &options.settings.project,
-            tokens,
-            options.writes_per_minute,
-            options.now,
-        )?;
+        let api = Api::new(&options, access::COMPUTE)?;
         let inner = Arc::new(Inner {
             api,
             machines: Mutex::default(),
@@ -119,6 +116,11 @@ impl Gce {
         });
         let door = Arc::new(Door::new(Arc::clone(&inner)));
         Ok(Self { inner, door })
+    }
+
+    /// What it is like here before the first job. It changes nothing, here and at Google.
+    pub async fn probe(&self) -> Probe {
+        probe::probe(&self.inner).await
     }
 
     /// Where guests of this backend come in.

@@ -20,7 +20,7 @@ mod tables;
 pub(crate) mod tree;
 mod unbuilt;
 mod values;
-mod words;
+pub(crate) mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

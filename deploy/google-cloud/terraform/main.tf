@@ -7,7 +7,12 @@ locals {
 }
 
 resource "google_project_service" "needed" {
-  for_each = toset(["compute.googleapis.com", "iam.googleapis.com", "iamcredentials.googleapis.com"])
+  for_each = toset([
+    "compute.googleapis.com",
+    "iam.googleapis.com",
+    "iamcredentials.googleapis.com",
+    "cloudresourcemanager.googleapis.com",
+  ])
 
   project            = var.project
   service            = each.key

@@ -8,7 +8,10 @@ use secrecy::SecretString;
 
 use crate::contract::{Class, Error};
 
-const SCOPES: [&str; 1] = ["https://www.googleapis.com/auth/compute"];
+/// All that machines need.
+pub(super) const COMPUTE: &str = "https://www.googleapis.com/auth/compute";
+/// What it takes to ask projects and service accounts who may do what with them.
+pub(super) const EVERYTHING: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 /// The way to an access token.
 #[derive(Clone, Debug)]
@@ -25,12 +28,13 @@ pub enum Access {
 #[derive(Debug)]
 pub(super) struct Tokens {
     access: Access,
+    scope: &'static str,
     found: Mutex<Option<AccessTokenCredentials>>,
 }
 
 impl Tokens {
-    pub(super) fn new(access: Access) -> Self {
-        Self { access, found: Mutex::default() }
+    pub(super) fn new(access: Access, scope: &'static str) -> Self {
+        Self { access, scope, found: Mutex::default() }
     }
 
     /// None where no token is needed.
@@ -59,7 +63,7 @@ impl Tokens {
         if let Some(credentials) = found.as_ref() {
             return Ok(credentials.clone());
         }
-        let made = Builder::default().with_scopes(SCOPES).build_access_token_credentials();
+        let made = Builder::default().with_scopes([self.scope]).build_access_token_credentials();
         let credentials = made.map_err(|error| {
             let words = format!(
                 "no credentials for Google are found: {}; set GOOGLE_APPLICATION_CREDENTIALS, or run where there is a metadata server",

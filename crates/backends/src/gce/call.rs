@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::Options;
 use super::access::Tokens;
 use super::pace::{Minutes, Write};
 use super::refusal::{self, Asked, Kind, Refusal};
@@ -30,11 +31,24 @@ const IDLE_CONNECTIONS: usize = 64;
 pub(super) struct Api {
     client: Client,
     tokens: Tokens,
-    /// `https://compute.googleapis.com/compute/v1/projects/p`
-    base: String,
+    /// `https://compute.googleapis.com/compute/v1`
+    compute: String,
+    resource_manager: String,
+    iam: String,
     project: String,
     minutes: Minutes,
     now: fn() -> Timestamp,
+}
+
+/// Where a path begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Root {
+    /// Compute Engine, in our own project.
+    Project,
+    /// Compute Engine, where the path itself names a project.
+    Compute,
+    ResourceManager,
+    Iam,
 }
 
 /// One request, as far as callers differ.
@@ -42,7 +56,8 @@ pub(super) struct Api {
 pub(super) struct Ask<'a> {
     pub(super) verb: &'static str,
     pub(super) method: Method,
-    /// Below the project.
+    pub(super) root: Root,
+    /// Empty: the root itself.
     pub(super) path: String,
     pub(super) query: Vec<(&'static str, String)>,
     pub(super) body: Option<&'a Value>,
@@ -54,8 +69,8 @@ pub(super) struct Ask<'a> {
 
 impl<'a> Ask<'a> {
     pub(super) fn get(verb: &'static str, path: String) -> Self {
-        let (query, of) = (Vec::new(), Asked::default());
-        Self { verb, method: Method::GET, path, query, body: None, of, write: None }
+        let (root, query, of) = (Root::Project, Vec::new(), Asked::default());
+        Self { verb, method: Method::GET, root, path, query, body: None, of, write: None }
     }
 
     /// A delete in that zone, of `instances/NAME` or `disks/NAME`.
@@ -73,13 +88,8 @@ impl<'a> Ask<'a> {
 }
 
 impl Api {
-    pub(super) fn new(
-        endpoint: &str,
-        project: &str,
-        tokens: Tokens,
-        writes_per_minute: u32,
-        now: fn() -> Timestamp,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(options: &Options, scope: &'static str) -> Result<Self, Error> {
+        let endpoint = &options.endpoint;
         // The binary installs its own first; a library that only tests this backend has none yet.
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             // Losing a race against another thread that installs one is as good.
@@ -100,9 +110,17 @@ impl Api {
         let client = builder.build().map_err(|error| {
             denied(format!("no client can be made: {}", crate::http::chain(&error)))
         })?;
-        let base = format!("{}/compute/v1/projects/{project}", endpoint.trim_end_matches('/'));
-        let minutes = Minutes::new(writes_per_minute);
-        Ok(Self { client, tokens, base, project: project.to_owned(), minutes, now })
+        let whole = |address: &str| address.trim_end_matches('/').to_owned();
+        Ok(Self {
+            client,
+            tokens: Tokens::new(options.access.clone(), scope),
+            compute: format!("{}/compute/v1", whole(endpoint)),
+            resource_manager: whole(&options.resource_manager),
+            iam: whole(&options.iam),
+            project: options.settings.project.clone(),
+            minutes: Minutes::new(options.writes_per_minute),
+            now: options.now,
+        })
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -156,16 +174,32 @@ impl Api {
         Ok(())
     }
 
+    fn url(&self, ask: &Ask<'_>) -> String {
+        let path = &ask.path;
+        match ask.root {
+            Root::Project if path.is_empty() => {
+                format!("{}/projects/{}", self.compute, self.project)
+            }
+            Root::Project => format!("{}/projects/{}/{path}", self.compute, self.project),
+            Root::Compute => format!("{}/{path}", self.compute),
+            Root::ResourceManager => format!("{}/{path}", self.resource_manager),
+            Root::Iam => format!("{}/{path}", self.iam),
+        }
+    }
+
+    /// Whether there is a token to call with.
+    pub(super) async fn has_token(&self) -> Result<(), Error> {
+        self.tokens.token().await.map(drop)
+    }
+
     async fn once(&self, ask: &Ask<'_>) -> Result<Vec<u8>, Refusal> {
         let token =
             self.tokens.token().await.map_err(|error| Refusal { kind: Kind::Other, error })?;
-        let url = format!("{}/{}", self.base, ask.path);
-        let mut request = self
-            .client
-            .request(ask.method.clone(), url)
-            .query(&ask.query)
-            .header("x-goog-api-version", API_VERSION)
-            .timeout(CALL);
+        let request = self.client.request(ask.method.clone(), self.url(ask));
+        let mut request = request.query(&ask.query).timeout(CALL);
+        if matches!(ask.root, Root::Project | Root::Compute) {
+            request = request.header("x-goog-api-version", API_VERSION);
+        }
         if let Some(token) = token {
             request = request.bearer_auth(token.expose_secret());
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 
-use super::call::Ask;
+use super::call::{Api, Ask};
 use super::known::{Known, Question, State};
 use super::refusal::Asked;
 use super::settings::Delivery;
@@ -53,7 +53,8 @@ async fn look(inner: &Inner, zone: &str) -> Result<(), Error> {
     let begun = inner.now();
     let filter = format!("labels.{}={}", stamp::MARK, inner.options.settings.mark);
     let path = format!("zones/{zone}/instances");
-    let instances: Vec<Instance> = pages(inner, "list", zone, &path, &filter, INSTANCES).await?;
+    let instances: Vec<Instance> =
+        pages(&inner.api, "list", zone, &path, &filter, INSTANCES).await?;
     if instances.is_empty() {
         // It is looked at no more where nobody has configured it.
         inner.strays().0.remove(zone);
@@ -65,14 +66,14 @@ async fn look(inner: &Inner, zone: &str) -> Result<(), Error> {
     );
     let path = format!("zones/{zone}/operations");
     let operations: Vec<Operation> =
-        pages(inner, "list operations", zone, &path, &filter, OPERATIONS).await?;
+        pages(&inner.api, "list operations", zone, &path, &filter, OPERATIONS).await?;
     inner.machines().operations(zone, &operations, &inner.options.settings.project);
     Ok(())
 }
 
 /// All pages of a list; one that lacks something is none.
-async fn pages<T: DeserializeOwned>(
-    inner: &Inner,
+pub(super) async fn pages<T: DeserializeOwned>(
+    api: &Api,
     verb: &'static str,
     zone: &str,
     path: &str,
@@ -82,15 +83,16 @@ async fn pages<T: DeserializeOwned>(
     let mut all = Vec::new();
     let mut next: Option<String> = None;
     for _ in 0..PAGES {
-        let mut ask = Ask::get(verb, path.to_owned())
-            .with("filter", filter)
-            .with("fields", fields)
-            .with("maxResults", MOST);
+        let mut ask = Ask::get(verb, path.to_owned()).with("fields", fields);
+        ask = ask.with("maxResults", MOST);
+        if !filter.is_empty() {
+            ask = ask.with("filter", filter);
+        }
         ask.of = Asked { zone, ..Asked::default() };
         if let Some(token) = next {
             ask = ask.with("pageToken", token);
         }
-        let page: Page<T> = inner.api.read(ask).await.map_err(|refusal| refusal.error)?;
+        let page: Page<T> = api.read(ask).await.map_err(|refusal| refusal.error)?;
         if let Some(warning) = page.warning {
             let words =
                 format!("{zone} cannot be listed whole: {} {}", warning.code, warning.message);

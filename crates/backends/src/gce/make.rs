@@ -24,14 +24,13 @@ pub(super) async fn machine(inner: &Inner, order: &Order) -> Result<(), Error> {
         spot: order.spot,
         ..Asked::default()
     };
+    let path = format!("zones/{}/instances", order.place);
     let ask = Ask {
-        verb: "insert",
         method: Method::POST,
-        path: format!("zones/{}/instances", order.place),
-        query: vec![("requestId", order.request_id.to_string())],
         body: Some(&body),
         of,
         write: Some(Write::Insert),
+        ..Ask::get("insert", path).with("requestId", order.request_id.to_string())
     };
     let failed = match inner.api.read::<Operation>(ask).await {
         Ok(operation) => {

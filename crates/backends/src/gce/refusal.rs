@@ -24,6 +24,8 @@ pub(super) enum Kind {
     Token,
     /// The minute's calls are used up.
     Rate,
+    /// We lack a permission.
+    Forbidden,
     Other,
 }
 
@@ -122,7 +124,7 @@ pub(super) fn of_call(status: u16, body: &[u8], asked: Asked<'_>) -> Refusal {
             Class::Denied,
             format!("Google does not take our credentials: {message}"),
         ),
-        (403, _) => of(Kind::Other, denial(&message), forbidden(&message, reason)),
+        (403, _) => of(Kind::Forbidden, denial(&message), forbidden(&message, reason)),
         (404, _) => of(Kind::Gone, Class::Rejected, message),
         (409, _) => of(Kind::Exists, Class::Ambiguous, message),
         (400, "resourceNotReady") => of(Kind::Busy, Class::Ambiguous, message),
@@ -276,7 +278,7 @@ fn forbidden(message: &str, reason: &str) -> String {
         || reason == "accessNotConfigured"
         || message.contains("SERVICE_DISABLED");
     if off {
-        return format!("the Compute Engine API is not enabled in the project: {message}");
+        return format!("an API that we need is not enabled in the project: {message}");
     }
     format!("Google does not let us: {message}")
 }
@@ -346,13 +348,13 @@ mod tests {
         check(429, "rateLimitExceeded", "slow", Kind::Rate, Class::Rate);
         check(429, "", "slow", Kind::Rate, Class::Rate);
         check(403, "quotaExceeded", "Quota 'CPUS' exceeded.", Kind::Other, Class::Quota);
-        check(403, "forbidden", "Required 'x'", Kind::Other, Class::Denied);
+        check(403, "forbidden", "Required 'x'", Kind::Forbidden, Class::Denied);
         let image =
             "Required 'compute.images.useReadOnly' permission for 'projects/o/global/images/i'";
-        check(403, "forbidden", image, Kind::Other, Class::Rejected);
+        check(403, "forbidden", image, Kind::Forbidden, Class::Rejected);
         let image = "Constraint constraints/compute.trustedImageProjects violated for project p.";
         check(412, "conditionNotMet", image, Kind::Other, Class::Rejected);
-        check(403, "accessNotConfigured", "off", Kind::Other, Class::Denied);
+        check(403, "accessNotConfigured", "off", Kind::Forbidden, Class::Denied);
         check(401, "authError", "no", Kind::Token, Class::Denied);
         check(400, "invalid", "Invalid value", Kind::Other, Class::Rejected);
         check(400, "badRequest", "Invalid value", Kind::Other, Class::Rejected);

@@ -43,7 +43,9 @@ pub(super) async fn machine(inner: &Inner, name: &str) -> Result<(), Error> {
             Ok(())
         }
         Err((Kind::Gone, error)) => gone(inner, name, error),
-        Err((Kind::Exists | Kind::Token | Kind::Rate | Kind::Other, error)) => Err(error),
+        Err((Kind::Exists | Kind::Token | Kind::Rate | Kind::Forbidden | Kind::Other, error)) => {
+            Err(error)
+        }
     }
 }
 

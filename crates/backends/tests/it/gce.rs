@@ -2,6 +2,7 @@
 //! processes, and what goes wrong in a cloud.
 
 mod ground;
+mod probe;
 mod trouble;
 mod way_in;
 

@@ -12,9 +12,11 @@ use crate::config::backends::clouds::{self, Credentials, TokenDelivery};
 use crate::config::is_loopback;
 
 /// Where the keys are that Google signs identity tokens with.
-const KEYS: &str = "https://www.googleapis.com/oauth2/v3/certs";
-/// The same below the endpoint of a sandbox.
-const SANDBOX_KEYS: &str = "/oauth2/v3/certs";
+const KEYS: &str = "https://www.googleapis.com";
+const KEYS_PATH: &str = "/oauth2/v3/certs";
+/// Who says what we may do with a project and with an account.
+const RESOURCE_MANAGER: &str = "https://cloudresourcemanager.googleapis.com";
+const IAM: &str = "https://iam.googleapis.com";
 /// How long an agent may take to connect where no queue says it.
 const CONNECT_WITHIN: Duration = Duration::from_secs(300);
 
@@ -27,6 +29,9 @@ pub(crate) fn gce(
     name: &BackendName,
     wanted: &clouds::Gce,
 ) -> Result<Gce, String> {
+    // A sandbox has all services at one address.
+    let sandbox = is_loopback(&wanted.endpoint).then_some(wanted.endpoint.trim_end_matches('/'));
+    let service = |address: &str| sandbox.unwrap_or(address).to_owned();
     let options = Options {
         settings: settings(config, name, wanted)?,
         endpoint: wanted.endpoint.clone(),
@@ -35,11 +40,9 @@ pub(crate) fn gce(
             Credentials::Anonymous => Access::Anonymous,
         },
         writes_per_minute: per_minute(wanted.writes),
-        keys_url: if is_loopback(&wanted.endpoint) {
-            format!("{}{SANDBOX_KEYS}", wanted.endpoint.trim_end_matches('/'))
-        } else {
-            KEYS.to_owned()
-        },
+        keys_url: format!("{}{KEYS_PATH}", service(KEYS)),
+        resource_manager: service(RESOURCE_MANAGER),
+        iam: service(IAM),
         keep_failed: wanted.keep_failed,
         pauses: Pauses::default(),
         now: process_now,

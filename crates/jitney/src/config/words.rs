@@ -1,7 +1,7 @@
 //! Nearest words and lists of words, for remedies.
 
 /// The candidate that was probably meant, if any is near enough.
-pub(super) fn nearest<'c>(
+pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {

@@ -19,6 +19,7 @@ mod fleet_crowd;
 mod fleet_doctor;
 mod fleet_ground;
 mod fleet_trouble;
+mod google_doctor;
 mod google_setup;
 mod images;
 mod parts;

@@ -322,6 +322,7 @@ async fn tokens_come_from_a_key_or_a_refresh_token_and_say_who_calls() {
     let grants = Grants {
         everybody: Some(BTreeSet::new()),
         accounts: [(text("account"), BTreeSet::from(["compute.zones.list".to_owned()]))].into(),
+        ..Grants::default()
     };
     rig.cloud.compute(|compute, _| compute.grants = grants);
     assert_eq!(rig.get("zones").await.0, StatusCode::OK);

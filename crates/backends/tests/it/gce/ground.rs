@@ -121,6 +121,8 @@ impl Ground {
             access: Access::Anonymous,
             writes_per_minute: 1200,
             keys_url: self.cloud.jwks_url(),
+            resource_manager: self.cloud.url().to_owned(),
+            iam: self.cloud.url().to_owned(),
             keep_failed: Duration::ZERO,
             pauses: Pauses {
                 moving: Duration::from_millis(100),

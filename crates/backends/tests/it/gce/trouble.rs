@@ -338,7 +338,7 @@ async fn a_machine_that_failed_is_kept_for_a_look_and_goes_then() {
 
 /// The permissions of the role that the setup makes, and the one that is given on the machines'
 /// account alone.
-fn role() -> BTreeSet<String> {
+pub(super) fn role() -> BTreeSet<String> {
     let role = include_str!("../../../../../deploy/google-cloud/role.yaml");
     let listed = role.lines().filter_map(|line| line.trim().strip_prefix("- "));
     listed.chain(["iam.serviceAccounts.actAs"]).map(str::to_owned).collect()

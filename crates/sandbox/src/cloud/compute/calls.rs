@@ -10,7 +10,7 @@ use super::disks::check_fingerprint;
 use super::due::{Due, after};
 use super::instance::{check_labels, check_metadata, fingerprint, metadata_fingerprint};
 use super::lists::Listed;
-use super::order::{metadata_items, texts};
+use super::order::{metadata_items, relative, texts};
 use super::stops::Change;
 use super::{BASE, Compute};
 use crate::cloud::refusal::Refusal;
@@ -95,8 +95,8 @@ impl Compute {
                 self.aggregated(Listed::MachineTypes, query, now)
             }
             method if method.ends_with(".testIamPermissions") => {
-                self.known_resource(&call)?;
-                Ok(self.test_permissions(call.account, call.body))
+                let resource = self.known_resource(&call)?;
+                Ok(self.test_permissions(call.account, &resource, call.body))
             }
             _ => self.read(&call),
         }
@@ -152,41 +152,88 @@ impl Compute {
     }
 
     fn check_permissions(&self, call: &Call<'_>) -> Result<(), Refusal> {
-        let resource = call.path.values().cloned().collect::<Vec<_>>().join("/");
         for permission in needed(call) {
-            if !self.grants.allow(call.account, permission) {
-                let project = &self.settings.project;
-                let name = match call.method {
-                    "compute.instances.insert" => {
-                        let name = call.body.get("name").and_then(Value::as_str);
-                        self.instance_path(call.at("zone"), name.unwrap_or_default())
-                    }
-                    _ => format!("projects/{project} ({resource})"),
-                };
-                return Err(Refusal::forbidden(permission, &name));
+            let resource = self.resource_of(call, permission);
+            if !self.grants.allow(call.account, permission, &resource) {
+                return Err(Refusal::forbidden(permission, &resource));
             }
         }
         Ok(())
     }
 
-    /// What a test of permissions is about has to be there.
-    fn known_resource(&self, call: &Call<'_>) -> Result<(), Refusal> {
+    /// The path of what a permission is needed for: an insert needs some for what it names, too.
+    fn resource_of(&self, call: &Call<'_>, permission: &str) -> String {
+        let at = |name: &str| call.path.get(name).map(String::as_str);
+        if call.method == "compute.instances.insert" {
+            return self.resource_of_insert(call, permission);
+        }
+        let project = at("project").unwrap_or(&self.settings.project);
+        let whole = format!("projects/{project}");
+        if let Some(name) = at("family").or(at("image")) {
+            let path = format!("{whole}/global/images/family/{name}");
+            let by_name = format!("{whole}/global/images/{name}");
+            let found = if at("family").is_some() { self.image(&path) } else { None };
+            return found.map_or(by_name, |image| format!("{whole}/global/images/{}", image.name));
+        }
+        match (at("region"), at("subnetwork"), at("zone"), at("instance"), at("disk")) {
+            (Some(region), Some(name), ..) => {
+                format!("{whole}/regions/{region}/subnetworks/{name}")
+            }
+            (_, _, Some(zone), Some(name), _) => self.instance_path(zone, name),
+            (_, _, Some(zone), _, Some(name)) => format!("{}/disks/{name}", self.zone_path(zone)),
+            _ => whole,
+        }
+    }
+
+    fn resource_of_insert(&self, call: &Call<'_>, permission: &str) -> String {
+        let text = |path: &str| call.body.pointer(path).and_then(Value::as_str);
+        let own = || self.instance_path(call.at("zone"), text("/name").unwrap_or_default());
+        let named = match permission {
+            "compute.subnetworks.use" | "compute.subnetworks.useExternalIp" => {
+                text("/networkInterfaces/0/subnetwork").map(|url| relative(url).to_owned())
+            }
+            "compute.images.useReadOnly" => {
+                let disks = call.body.get("disks").and_then(Value::as_array);
+                let image = disks.into_iter().flatten().find_map(|disk| {
+                    let url = disk.pointer("/initializeParams/sourceImage")?.as_str()?;
+                    self.image(relative(url))
+                });
+                image.map(|it| format!("projects/{}/global/images/{}", it.project, it.name))
+            }
+            "iam.serviceAccounts.actAs" => text("/serviceAccounts/0/email").map(account_path),
+            _ => None,
+        };
+        named.unwrap_or_else(own)
+    }
+
+    /// What a test of permissions is about, by its path; it has to be there.
+    fn known_resource(&self, call: &Call<'_>) -> Result<String, Refusal> {
         let (project, zone, name) = (call.at("project"), call.at("zone"), call.at("resource"));
         match call.method {
-            "compute.instances.testIamPermissions" => self.known_instance(zone, name).map(|_| ()),
-            "compute.disks.testIamPermissions" => self.known_disk(zone, name).map(|_| ()),
-            "compute.images.testIamPermissions" => self.read_image(project, name).map(|_| ()),
+            "compute.instances.testIamPermissions" => {
+                self.known_instance(zone, name).map(|_| self.instance_path(zone, name))
+            }
+            "compute.disks.testIamPermissions" => {
+                let path = format!("{}/disks/{name}", self.zone_path(zone));
+                self.known_disk(zone, name).map(|_| path)
+            }
+            "compute.images.testIamPermissions" => {
+                let path = format!("projects/{project}/global/images/{name}");
+                self.read_image(project, name).map(|_| path)
+            }
             "compute.subnetworks.testIamPermissions" => {
-                self.subnetwork(project, call.at("region"), name).map(|_| ())
+                let region = call.at("region");
+                let path = format!("projects/{project}/regions/{region}/subnetworks/{name}");
+                self.subnetwork(project, region, name).map(|_| path)
             }
             "iam.projects.serviceAccounts.testIamPermissions" => {
                 let email = call.at("serviceAccountsId");
                 if self.settings.service_accounts.iter().any(|known| known == email) {
-                    return Ok(());
+                    return Ok(account_path(email));
                 }
                 Err(Refusal::not_found(&format!("serviceAccounts/{email}")))
             }
-            _ => Ok(()),
+            _ => Ok(format!("projects/{}", self.settings.project)),
         }
     }
 
@@ -265,6 +312,10 @@ impl Compute {
         self.push_due(after(now, self.timing.delete_ms), Due::Done(operation.clone()));
         Ok(self.show_operation(&self.operations[&operation]))
     }
+}
+
+fn account_path(email: &str) -> String {
+    format!("projects/-/serviceAccounts/{email}")
 }
 
 /// The permissions that a call needs.

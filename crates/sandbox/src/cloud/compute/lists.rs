@@ -293,7 +293,8 @@ impl Compute {
             Listed::MachineTypes => {
                 let zones = self.settings.zones.iter().filter(|zone| here(zone));
                 let all = zones.flat_map(|zone| {
-                    self.types.iter().map(move |it| (zone.clone(), self.show_type(zone, it)))
+                    let there = self.types.iter().filter(|it| !self.knobs.lacks(zone, it.series));
+                    there.map(move |it| (zone.clone(), self.show_type(zone, it)))
                 });
                 all.collect()
             }

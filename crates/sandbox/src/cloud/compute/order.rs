@@ -150,7 +150,7 @@ impl Compute {
                 return Err(invalid("machineType", url, why));
             }
         };
-        MachineType::named(name, &self.types).map_err(|why| invalid("machineType", url, why))
+        self.type_in(zone, name).map_err(|why| invalid("machineType", url, why))
     }
 
     fn wanted_disks(

@@ -158,6 +158,9 @@ impl Compute {
     }
 
     fn fits(&self, zone: &str, machine_type: &MachineType, spot: bool) -> bool {
+        if self.knobs.zones_down.contains(zone) {
+            return false;
+        }
         self.capacity.iter().filter(|rule| rule.covers(zone, &machine_type.name, spot)).all(
             |rule| {
                 let there = self.instances.values().filter(|it| {

@@ -45,8 +45,9 @@ impl Compute {
 
     pub(super) fn show_zone(&self, zone: &str) -> Value {
         let project = format!("{BASE}projects/{}", self.settings.project);
+        let status = if self.knobs.zones_down.contains(zone) { "DOWN" } else { "UP" };
         json!({
-            "kind": "compute#zone", "id": id_of(zone), "name": zone, "status": "UP",
+            "kind": "compute#zone", "id": id_of(zone), "name": zone, "status": status,
             "creationTimestamp": LONG_AGO, "description": zone,
             "region": format!("{project}/regions/{}", region_of(zone)),
             "selfLink": format!("{project}/zones/{zone}"),
@@ -72,9 +73,20 @@ impl Compute {
         shown
     }
 
+    /// The type of this name, where the zone has its family.
+    pub(super) fn type_in(&self, zone: &str, name: &str) -> Result<MachineType, String> {
+        let found = MachineType::named(name, &self.types)?;
+        if self.knobs.lacks(zone, found.series) {
+            return Err(format!(
+                "Machine type with name '{name}' does not exist in zone '{zone}'."
+            ));
+        }
+        Ok(found)
+    }
+
     pub(super) fn machine_type(&self, zone: &str, name: &str) -> Result<Value, Refusal> {
         self.check_zone(zone)?;
-        let found = MachineType::named(name, &self.types);
+        let found = self.type_in(zone, name);
         let path = format!("{}/machineTypes/{name}", self.zone_path(zone));
         Ok(self.show_type(zone, &found.map_err(|_| Refusal::not_found(&path))?))
     }
@@ -127,11 +139,16 @@ impl Compute {
     }
 
     /// Those of the permissions that the caller has.
-    pub(super) fn test_permissions(&self, account: Option<&str>, body: &Value) -> Value {
+    pub(super) fn test_permissions(
+        &self,
+        account: Option<&str>,
+        resource: &str,
+        body: &Value,
+    ) -> Value {
         let asked = body.get("permissions").and_then(Value::as_array);
         let asked = asked.into_iter().flatten().filter_map(Value::as_str);
         let granted: Vec<&str> =
-            asked.filter(|permission| self.grants.allow(account, permission)).collect();
+            asked.filter(|permission| self.grants.allow(account, permission, resource)).collect();
         if granted.is_empty() { json!({}) } else { json!({"permissions": granted}) }
     }
 }

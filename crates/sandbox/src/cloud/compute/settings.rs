@@ -201,10 +201,17 @@ pub struct Grants {
     /// The permissions of callers that are not named below; all of them if it is left out.
     pub everybody: Option<BTreeSet<String>>,
     pub accounts: BTreeMap<String, BTreeSet<String>>,
+    /// What nobody may at one resource, by its path: `projects/p/global/images/i`.
+    pub denied: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Grants {
-    pub(crate) fn allow(&self, account: Option<&str>, permission: &str) -> bool {
+    /// Whether the account may do it with the resource of this path.
+    pub(crate) fn allow(&self, account: Option<&str>, permission: &str, resource: &str) -> bool {
+        let denied = self.denied.get(resource);
+        if denied.is_some_and(|permissions| permissions.contains(permission)) {
+            return false;
+        }
         let own = account.and_then(|account| self.accounts.get(account));
         own.or(self.everybody.as_ref()).is_none_or(|granted| granted.contains(permission))
     }
@@ -236,6 +243,10 @@ pub struct Knobs {
     pub partial_lists: u32,
     /// Zones that cannot be listed.
     pub unreachable_zones: BTreeSet<String>,
+    /// Zones that are `DOWN`, and have no room for anything.
+    pub zones_down: BTreeSet<String>,
+    /// Families that a zone does not have: `us-central1-a: [n2d]`.
+    pub families_missing: BTreeMap<String, BTreeSet<String>>,
     /// Lists leave out machines that are younger.
     pub list_lag_ms: u64,
     /// A machine whose metadata server hands out the identity tokens of another one.
@@ -270,6 +281,10 @@ pub(crate) fn strike(left: &mut u32) -> bool {
 }
 
 impl Knobs {
+    pub(crate) fn lacks(&self, zone: &str, family: &str) -> bool {
+        self.families_missing.get(zone).is_some_and(|missing| missing.contains(family))
+    }
+
     pub(crate) fn failed_insert(&mut self, zone: &str) -> Option<(String, String)> {
         let failed = self.fail_inserts.as_mut()?;
         if failed.zone.as_ref().is_some_and(|only| only != zone) || !strike(&mut failed.times) {

@@ -33,7 +33,7 @@ use tokio::time::timeout;
 pub use access::Access;
 pub use door::{Answer, Door, Reply};
 pub use probe::{Probe, Quota, Right, Subject};
-pub use settings::{Delivery, Settings};
+pub use settings::{Delivery, SelfDelete, Settings};
 
 use crate::contract::{Backend, Error, Future, Listing, Order};
 use call::Api;

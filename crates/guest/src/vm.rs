@@ -7,6 +7,7 @@
 
 mod life;
 mod metadata;
+mod parting;
 mod tell;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::place::{Place, make_dir, named, write_json, write_whole};
 use crate::report::{Isolate, Orders, Report, TokenBy};
 use life::Life;
 use metadata::Metadata;
+use parting::Parting;
 
 /// The keys of the machine's metadata.
 pub const ORDERS: &str = "jitney-orders";
@@ -31,6 +33,11 @@ pub const AGENT_CONFIG: &str = "jitney-agent-config";
 pub const TOKEN: &str = "jitney-token";
 /// Where Jitney is asked, for the startup script.
 pub const ADDRESS: &str = "jitney-address";
+
+/// Where the machine deletes itself at its end; only where it is to.
+pub const DELETE_AT: &str = "jitney-delete-at";
+/// It is not to where its agent never connected: somebody wants to look at it.
+pub const KEEP_FAILED: &str = "jitney-keep-failed";
 
 /// The verb, as the startup script calls it.
 pub const RUN: &str = "vm";
@@ -81,16 +88,17 @@ pub struct Told {
 #[must_use]
 pub fn run() -> ExitCode {
     let env = crate::pod::variables();
-    let done = attend(&env);
+    let metadata = Metadata::of(&env);
+    let done = attend(&env, &metadata);
     if let Err(error) = &done {
         eprintln!("jitney guest: {error}");
     }
+    parting::delete_self(&metadata, done.as_ref().copied().unwrap_or(Parting::NeverConnected));
     power_off();
     if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn attend(env: &BTreeMap<String, String>) -> io::Result<()> {
-    let metadata = Metadata::of(env);
+fn attend(env: &BTreeMap<String, String>, metadata: &Metadata) -> io::Result<Parting> {
     let orders = metadata.get(&format!("instance/attributes/{ORDERS}"))?;
     let orders: VmOrders = serde_json::from_str(&orders).map_err(|error| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{ORDERS} cannot be read: {error}"))
@@ -99,12 +107,12 @@ fn attend(env: &BTreeMap<String, String>) -> io::Result<()> {
     fs::create_dir_all(dir.parent().unwrap_or(&dir)).map_err(|error| named(error, &dir))?;
     make_dir(&dir, 0o711).map_err(|error| named(error, &dir))?;
     let place = Place::new(&dir);
-    let config = agent_config(&metadata, &dir)?;
+    let config = agent_config(metadata, &dir)?;
     let whole = whole_orders(&orders, env, config)?;
-    let mut life = Life::begin(&orders, metadata)?;
+    let mut life = Life::begin(&orders, metadata.clone())?;
     let Some(token) = life.token()? else {
         eprintln!("jitney guest: no token was to be had in time");
-        return Ok(());
+        return Ok(Parting::NeverConnected);
     };
     write_json(&place.orders(), &whole)?;
     write_whole(&place.token(), token.as_bytes())?;
@@ -119,11 +127,7 @@ fn machines_dir(env: &BTreeMap<String, String>) -> PathBuf {
 }
 
 fn agent_config(metadata: &Metadata, dir: &Path) -> io::Result<Option<PathBuf>> {
-    let text = match metadata.get(&format!("instance/attributes/{AGENT_CONFIG}")) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let Some(text) = metadata.attribute(AGENT_CONFIG)? else { return Ok(None) };
     let path = dir.join("buildkite-agent.cfg");
     write_whole(&path, text.as_bytes()).map_err(|error| named(error, &path))?;
     Ok(Some(path))

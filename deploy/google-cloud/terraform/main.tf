@@ -54,6 +54,30 @@ resource "google_service_account_iam_member" "machines_have_it" {
   member             = google_service_account.jitney.member
 }
 
+# Only where it is asked for: machines delete themselves, and a job on one can delete another one
+# whose name begins so.
+resource "google_project_iam_custom_role" "self_delete" {
+  count = var.self_delete == null ? 0 : 1
+
+  project     = var.project
+  role_id     = "jitney_self_delete"
+  title       = "Jitney self-delete"
+  permissions = ["compute.instances.delete"]
+}
+
+resource "google_project_iam_member" "self_delete" {
+  count = var.self_delete == null ? 0 : 1
+
+  project = var.project
+  role    = google_project_iam_custom_role.self_delete[0].id
+  member  = google_service_account.jobs.member
+
+  condition {
+    title      = "machines-of-${var.self_delete}"
+    expression = "resource.type == 'compute.googleapis.com/Instance' && resource.name.extract('/instances/{name}').startsWith('${var.self_delete}-')"
+  }
+}
+
 resource "google_service_account_iam_member" "workload" {
   count = var.workload == null ? 0 : 1
 

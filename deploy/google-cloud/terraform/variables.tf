@@ -19,6 +19,12 @@ variable "network" {
   default     = "jitney-ci"
 }
 
+variable "self_delete" {
+  description = "The `name` of Jitney's configuration (jitney, if it says none): machines whose names begin so may delete themselves, for `self_delete: true`. Null: they may not."
+  type        = string
+  default     = null
+}
+
 variable "workload" {
   description = "NAMESPACE/SERVICEACCOUNT of Jitney in a GKE cluster of this project, for Workload Identity; null where it runs elsewhere."
   type        = string

@@ -7,7 +7,7 @@ use guest::vm;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
-use super::settings::{Delivery, Settings, region_of};
+use super::settings::{Delivery, SelfDelete, Settings, region_of};
 use super::stamp::{self, Stamp};
 use crate::contract::{Class, Error, Order, Vm};
 
@@ -175,6 +175,15 @@ fn metadata(template: Option<&Value>, settings: &Settings, order: &Order) -> Val
     if let Some(text) = &settings.agent_config {
         all.insert(vm::AGENT_CONFIG.to_owned(), text.clone());
     }
+    if let Some(SelfDelete { endpoint, keeps_failed }) = &settings.self_delete {
+        let (endpoint, project) = (endpoint.trim_end_matches('/'), &settings.project);
+        let Order { place, name, .. } = order;
+        let path = format!("compute/v1/projects/{project}/zones/{place}/instances/{name}");
+        all.insert(vm::DELETE_AT.to_owned(), format!("{endpoint}/{path}"));
+        if *keeps_failed {
+            all.insert(vm::KEEP_FAILED.to_owned(), "TRUE".to_owned());
+        }
+    }
     match &settings.delivery {
         Delivery::Metadata => {
             all.insert(vm::TOKEN.to_owned(), order.token.expose_secret().to_owned());
@@ -266,6 +275,7 @@ pub(super) mod tests {
             images: BTreeMap::new(),
             service_account: Some("ci@p.iam.gserviceaccount.com".to_owned()),
             delivery: Delivery::Pull { url: "https://jitney.example/guests/vms".to_owned() },
+            self_delete: None,
             agent_config: None,
             subnetworks: [(
                 "us-central1".to_owned(),
@@ -299,6 +309,23 @@ pub(super) mod tests {
         let golden: Value =
             serde_json::from_str(include_str!("golden/instance.json")).expect("JSON");
         assert_eq!(body(&settings(), &order()), golden, "{:#}", body(&settings(), &order()));
+    }
+
+    #[test]
+    fn a_machine_is_told_where_it_deletes_itself_and_when_not() {
+        let mut settings = settings();
+        let endpoint = "https://compute.googleapis.com/".to_owned();
+        settings.self_delete = Some(SelfDelete { endpoint, keeps_failed: false });
+        let order = order();
+        let (name, asked) = (&order.name, body(&settings, &order));
+        let at = format!(
+            "https://compute.googleapis.com/compute/v1/projects/p/zones/us-central1-a/instances/{name}"
+        );
+        let told = metadata_of(&asked);
+        assert_eq!((told[vm::DELETE_AT], told.get(vm::KEEP_FAILED)), (at.as_str(), None));
+        settings.self_delete =
+            Some(SelfDelete { endpoint: "http://127.0.0.1:1".to_owned(), keeps_failed: true });
+        assert_eq!(metadata_of(&body(&settings, &order))[vm::KEEP_FAILED], "TRUE");
     }
 
     #[test]

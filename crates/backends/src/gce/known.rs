@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::refusal::{self, Asked};
+use super::settings::Settings;
 use super::stamp::Stamp;
 use super::wire::{Instance, Operation, Status};
 use crate::contract::{Error, Listing, Machine, MachineEnd, Phase};
@@ -187,14 +188,16 @@ impl Machines {
     }
 
     /// What the zone's operations say of it. What nobody can explain any more is gone.
-    pub(super) fn operations(&mut self, zone: &str, operations: &[Operation], project: &str) {
-        for operation in operations.iter().filter(|operation| operation.is_done()) {
+    pub(super) fn operations(&mut self, zone: &str, operations: &[Operation], settings: &Settings) {
+        // What is being deleted may be gone before its operation has ended.
+        let told = |operation: &&Operation| operation.is_done() || operation.deletes();
+        for operation in operations.iter().filter(told) {
             let Some(known) = self.all.get_mut(operation.target()) else { continue };
             let same = known.id.as_ref().is_none_or(|id| *id == operation.target_id);
             if known.zone != zone || !same {
                 continue;
             }
-            known.is_told_of(operation, project);
+            known.is_told_of(operation, settings);
         }
         let unexplained = |known: &Known| {
             matches!(known.state, State::Missing { .. })
@@ -299,16 +302,19 @@ impl Known {
         (gone && self.deleted_at.is_some()) || (!there && now > last)
     }
 
-    fn is_told_of(&mut self, operation: &Operation, project: &str) {
-        let at = operation.end_time.unwrap_or(self.created_at);
+    fn is_told_of(&mut self, operation: &Operation, settings: &Settings) {
+        let at = operation.end_time.or(operation.insert_time).unwrap_or(self.created_at);
         match operation.operation_type.as_str() {
             PREEMPTED => self.taken = Some((at, "Google took the spot machine back (preempted)")),
             "delete" | "stop" if operation.user.starts_with(SYSTEM) => {
                 self.taken.get_or_insert((at, "the machine's deadline was reached"));
             }
+            "delete" if settings.deletes_itself_as() == Some(operation.user.as_str()) => {
+                self.taken.get_or_insert((at, "the machine has deleted itself"));
+            }
             "insert" => {
                 let asked = Asked {
-                    project,
+                    project: &settings.project,
                     zone: &self.zone,
                     machine_type: &self.machine_type,
                     spot: self.spot,

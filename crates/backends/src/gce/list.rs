@@ -61,13 +61,16 @@ async fn look(inner: &Inner, zone: &str) -> Result<(), Error> {
     }
     let question = inner.machines().shown(zone, instances, begun);
     let Some(Question { since }) = question else { return Ok(()) };
+    let settings = &inner.options.settings;
+    let by_itself = settings.deletes_itself_as().map(|own| format!(" OR user=\"{own}\""));
     let filter = format!(
-        "(operationType=\"insert\" OR operationType=\"compute.instances.preempted\" OR user=\"system@google.com\") AND insertTime>\"{since}\""
+        "(operationType=\"insert\" OR operationType=\"compute.instances.preempted\" OR user=\"system@google.com\"{}) AND insertTime>\"{since}\"",
+        by_itself.unwrap_or_default()
     );
     let path = format!("zones/{zone}/operations");
     let operations: Vec<Operation> =
         pages(&inner.api, "list operations", zone, &path, &filter, OPERATIONS).await?;
-    inner.machines().operations(zone, &operations, &inner.options.settings.project);
+    inner.machines().operations(zone, &operations, settings);
     Ok(())
 }
 

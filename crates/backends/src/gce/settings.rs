@@ -20,6 +20,8 @@ pub struct Settings {
     pub images: BTreeMap<String, String>,
     pub service_account: Option<String>,
     pub delivery: Delivery,
+    /// Machines delete themselves at their end, by their service account.
+    pub self_delete: Option<SelfDelete>,
     /// The content of a `buildkite-agent.cfg`.
     pub agent_config: Option<String>,
     /// By region.
@@ -40,7 +42,21 @@ pub enum Delivery {
     Metadata,
 }
 
+/// How machines delete themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelfDelete {
+    /// `https://compute.googleapis.com`
+    pub endpoint: String,
+    /// Not those whose agent never connected: they are kept for a look.
+    pub keeps_failed: bool,
+}
+
 impl Settings {
+    /// The account by which machines delete themselves.
+    pub(super) fn deletes_itself_as(&self) -> Option<&str> {
+        self.service_account.as_deref().filter(|_| self.self_delete.is_some())
+    }
+
     /// The image's path, for a job that asked for this name, or for none.
     pub(super) fn image_for(&self, asked: Option<&str>) -> Option<String> {
         let asked = asked.or(self.image.as_deref())?;

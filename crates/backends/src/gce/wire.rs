@@ -80,6 +80,7 @@ pub(super) struct Operation {
     pub(super) target_link: String,
     #[serde(default)]
     pub(super) user: String,
+    pub(super) insert_time: Option<Timestamp>,
     pub(super) end_time: Option<Timestamp>,
     pub(super) error: Option<Failures>,
 }
@@ -87,6 +88,10 @@ pub(super) struct Operation {
 impl Operation {
     pub(super) fn is_done(&self) -> bool {
         self.status == "DONE"
+    }
+
+    pub(super) fn deletes(&self) -> bool {
+        self.operation_type == "delete"
     }
 
     /// The name of what it is about.

@@ -3,6 +3,7 @@
 
 mod ground;
 mod probe;
+mod self_delete;
 mod trouble;
 mod way_in;
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::metadata::Metadata;
+use super::parting::Parting;
 use super::tell::post;
 use super::{Asking, Given, TOKEN, Told, VmOrders};
 use crate::clock;
@@ -73,7 +74,7 @@ impl<'a> Life<'a> {
     }
 
     /// Stays with the guest until it is gone, and tells of what it writes down.
-    pub(super) fn watch_over(&mut self, place: &Place) -> io::Result<()> {
+    pub(super) fn watch_over(&mut self, place: &Place) -> io::Result<Parting> {
         let mut guest = Command::new("/proc/self/exe");
         // The same program may be the whole of Jitney, which calls its guest by a word.
         guest
@@ -91,11 +92,17 @@ impl<'a> Life<'a> {
         });
         let teller = Teller::start(self.orders.url.clone(), &self.metadata);
         let preempted = self.until_gone(place, pid, &happened, &teller)?;
-        if let Some(report) = read_json::<Report>(&place.report())? {
+        let report = read_json::<Report>(&place.report())?;
+        let connected = report.as_ref().is_some_and(|report| report.connected_at.is_some());
+        if let Some(report) = report {
             teller.say(report, preempted);
         }
         teller.finish();
-        Ok(())
+        Ok(match (preempted, connected) {
+            (true, _) => Parting::Taken,
+            (false, true) => Parting::Served,
+            (false, false) => Parting::NeverConnected,
+        })
     }
 
     /// Whether it was preempted.

@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use serde::Deserialize;
+
 const HOST: &str = "metadata.google.internal";
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
@@ -31,6 +33,26 @@ impl Metadata {
 
     pub(super) fn get(&self, path: &str) -> io::Result<String> {
         self.ask(path, ANSWER).map(|answer| answer.body)
+    }
+
+    /// One of the machine's attributes, if it has it.
+    pub(super) fn attribute(&self, name: &str) -> io::Result<Option<String>> {
+        match self.get(&format!("instance/attributes/{name}")) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A token of the machine's service account, for Google's own APIs.
+    pub(super) fn access_token(&self) -> io::Result<String> {
+        #[derive(Deserialize)]
+        struct Given {
+            access_token: String,
+        }
+        let text = self.get("instance/service-accounts/default/token")?;
+        let given: Given = serde_json::from_str(&text).map_err(io::Error::other)?;
+        Ok(given.access_token)
     }
 
     /// The machine's proof of who it is, for whoever has this address.

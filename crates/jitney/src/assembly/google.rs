@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backends::gce::{Access, Delivery, Gce, Options, Pauses, Settings};
+use backends::gce::{Access, Delivery, Gce, Options, Pauses, SelfDelete, Settings};
 use planner::{BackendName, Rate};
 use serde_json::json;
 
@@ -79,6 +79,10 @@ fn settings(config: &Config, name: &BackendName, wanted: &clouds::Gce) -> Result
         images: wanted.images.clone(),
         service_account: wanted.service_account.clone(),
         delivery,
+        self_delete: wanted.self_delete.then(|| SelfDelete {
+            endpoint: wanted.endpoint.clone(),
+            keeps_failed: !wanted.keep_failed.is_zero(),
+        }),
         agent_config,
         subnetworks: wanted.subnetworks.clone(),
         external_ip: wanted.external_ip,

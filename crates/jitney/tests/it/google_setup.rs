@@ -97,6 +97,31 @@ fn what_it_prints_is_a_configuration_and_a_dry_run_asks_for_nothing() {
 }
 
 #[test]
+fn machines_may_delete_themselves_only_where_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    stand_in(folder.path(), false);
+    let here = [("PROJECT", "acme-ci"), ("REGION", "europe-west4")];
+    let ran = run(folder.path(), &here);
+    assert!(!String::from_utf8_lossy(&ran.stdout).contains("self_delete"), "{ran:?}");
+    let asked = changes(folder.path());
+    let theirs = "--member=serviceAccount:ci-jobs@acme-ci.iam.gserviceaccount.com";
+    assert!(!asked.iter().any(|line| line.contains(theirs)), "it has no role: {asked:#?}");
+    let ran = run(folder.path(), &[&here[..], &[("SELF_DELETE", "jitney")]].concat());
+    assert!(String::from_utf8_lossy(&ran.stdout).ends_with("      self_delete: true\n"), "{ran:?}");
+    let asked = changes(folder.path());
+    let given: Vec<&String> = asked.iter().filter(|line| line.contains(theirs)).collect();
+    let [given] = given.as_slice() else { panic!("one role: {asked:#?}") };
+    for part in [
+        "--role=projects/acme-ci/roles/jitney_self_delete",
+        "resource.type == 'compute.googleapis.com/Instance' && resource.name.extract('/instances/{name}').startsWith('jitney-')",
+    ] {
+        assert!(given.contains(part), "{part}: {given}");
+    }
+    let role = "iam roles create jitney_self_delete --title=Jitney self-delete --stage=GA --permissions=compute.instances.delete";
+    assert!(asked.iter().any(|line| line.contains(role)), "{asked:#?}");
+}
+
+#[test]
 fn the_role_names_each_permission_once() {
     let text = fs::read_to_string(repository().join(ROLE)).unwrap();
     let named: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("- ")).collect();

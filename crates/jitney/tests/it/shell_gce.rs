@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sandbox::cloud::compute::{Capacity, Compute, Knobs, Settings, Timing};
+use sandbox::cloud::compute::{Capacity, Compute, Grants, Knobs, Settings, Timing};
 use sandbox::cloud::{Cloud, Machines, Options, Processes};
 use sandbox::engine::{Checkout, Job, NewApiToken};
 use sandbox::{Repository, pipeline};
@@ -236,6 +236,50 @@ async fn a_machine_from_before_a_crash_gets_a_token_all_the_same() {
     assert!(ended[0].outcome.is_success(), "{}", clouds.story());
     program.at_rest().await;
     assert_eq!(program.history().await[&jobs[0]].attempts, 1);
+    clouds.nothing_is_left(program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_jitney_is_dead_deletes_itself_when_its_job_has_ended() {
+    let Some(mut clouds) = Clouds::start().await else { return };
+    let own = "service_account: ci-agent@";
+    clouds.world.backends =
+        clouds.world.backends.replace(own, &format!("self_delete: true, {own}"));
+    clouds.cloud.compute(|compute, _| {
+        let account = "ci-agent@sandbox-project.iam.gserviceaccount.com".to_owned();
+        let delete = ["compute.instances.delete".to_owned()].into();
+        compute.grants = Grants {
+            accounts: [(account.clone(), delete)].into(),
+            only_machines: [(account, "jitney-".to_owned())].into(),
+            ..Grants::default()
+        };
+    });
+    let program = clouds.world.start().await;
+    let flag = clouds.world.folder.path().join("go-on");
+    let jobs = clouds.build(&format!(
+        "steps: [{{ command: \"echo it-''runs; until test -e {}; do sleep 0.1; done\" }}]",
+        flag.display()
+    ));
+    let running = |engine: &sandbox::engine::Engine| {
+        engine.job(jobs[0]).filter(|job| job.log.text().contains("it-runs")).map(|_| ())
+    };
+    clouds.world.until("it runs", running).await;
+    program.crash().await;
+    std::fs::write(&flag, "").unwrap();
+    let ended = clouds.ended(&jobs).await;
+    assert!(ended[0].outcome.is_success(), "{}", clouds.story());
+    clouds
+        .until("the machine and its disk are gone, with no Jitney there", |compute| {
+            let none = compute.instances().next().is_none() && compute.disks().next().is_none();
+            none.then_some(())
+        })
+        .await;
+    let deletes = clouds
+        .cloud
+        .compute(|compute, _| compute.log().iter().filter(|entry| entry.what == "delete").count());
+    assert_eq!(deletes, 1, "{}", clouds.story());
+    // The next one finds the job ended, and nothing to do.
+    let program = clouds.world.start().await;
     clouds.nothing_is_left(program).await;
 }
 

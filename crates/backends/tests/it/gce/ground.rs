@@ -111,6 +111,7 @@ impl Ground {
                 images: BTreeMap::new(),
                 service_account: Some(ACCOUNT.to_owned()),
                 delivery: Delivery::Pull { url: format!("{}/guests/{mark}", self.address) },
+                self_delete: None,
                 agent_config: None,
                 subnetworks: [(region, subnetwork)].into(),
                 external_ip: false,

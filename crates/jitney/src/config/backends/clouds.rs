@@ -21,6 +21,8 @@ pub struct Gce {
     pub images: BTreeMap<String, String>,
     pub service_account: Option<String>,
     pub token_delivery: TokenDelivery,
+    /// Machines delete themselves at their end, by their service account.
+    pub self_delete: bool,
     pub agent_config: Option<PathBuf>,
     /// By region.
     pub subnetworks: BTreeMap<String, String>,
@@ -75,6 +77,7 @@ impl Gce {
             images: section.texts("images", |_, value| text(value)),
             service_account: section.get("service_account", text),
             token_delivery: section.or("token_delivery", "pull", one_of(deliveries)),
+            self_delete: section.or("self_delete", "false", boolean),
             agent_config: section.get("agent_config", path),
             subnetworks: section.texts("subnetworks", |_, value| text(value)),
             external_ip: section.or("external_ip", "false", boolean),
@@ -94,6 +97,15 @@ impl Gce {
                 Complaint::new(
                     "machines that pull their token have to reach us, and public_url is not set",
                     "set public_url, or token_delivery: metadata",
+                ),
+            );
+        }
+        if gce.self_delete && gce.service_account.is_none() {
+            section.complain(
+                "self_delete",
+                Complaint::new(
+                    "machines delete themselves by their service account, and there is none",
+                    "name one with service_account, and let it (docs/google-cloud-project.md)",
                 ),
             );
         }

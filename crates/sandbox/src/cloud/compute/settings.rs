@@ -203,6 +203,9 @@ pub struct Grants {
     pub accounts: BTreeMap<String, BTreeSet<String>>,
     /// What nobody may at one resource, by its path: `projects/p/global/images/i`.
     pub denied: BTreeMap<String, BTreeSet<String>>,
+    /// By account, how the names of the machines begin to which its permissions are limited: the
+    /// condition that its role is given with.
+    pub only_machines: BTreeMap<String, String>,
 }
 
 impl Grants {
@@ -210,6 +213,11 @@ impl Grants {
     pub(crate) fn allow(&self, account: Option<&str>, permission: &str, resource: &str) -> bool {
         let denied = self.denied.get(resource);
         if denied.is_some_and(|permissions| permissions.contains(permission)) {
+            return false;
+        }
+        let limited = account.and_then(|account| self.only_machines.get(account));
+        let name = resource.split_once("/instances/").map(|(_, name)| name);
+        if limited.is_some_and(|start| !name.is_some_and(|name| name.starts_with(start.as_str()))) {
             return false;
         }
         let own = account.and_then(|account| self.accounts.get(account));

@@ -4,6 +4,7 @@
 mod ground;
 mod probe;
 mod self_delete;
+mod startup;
 mod trouble;
 mod way_in;
 

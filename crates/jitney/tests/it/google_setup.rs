@@ -1,6 +1,6 @@
-//! The script that sets up a Google Cloud project, with a stand-in for `gcloud`: what it asks for
-//! where nothing is there, and that it asks for nothing twice. Whether Google takes it nobody knows
-//! here.
+//! The scripts that set up a Google Cloud project and bake an image, with stand-ins for `gcloud` and
+//! `apt-get`: what is asked for where nothing is there, and that it is asked for nothing twice.
+//! Whether Google takes it nobody knows here.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
@@ -130,4 +130,57 @@ fn the_role_names_each_permission_once() {
     once.dedup();
     assert_eq!(once.len(), named.len());
     assert!(named.iter().all(|name| name.starts_with("compute.")), "{named:?}");
+}
+
+const BAKE: &str = "deploy/google-cloud/packer/bake";
+
+/// A release of the agent in a folder, with this in place of its sum, if not with its own.
+fn release(folder: &Path, sum: Option<&str>) {
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let file = format!("buildkite-agent-linux-{arch}-3.137.0.tar.gz");
+    program(&folder.join("buildkite-agent"), "echo buildkite-agent version 3.137.0");
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--gzip", "--file", &file, "./buildkite-agent"]).current_dir(folder);
+    assert!(tar.status().unwrap().success());
+    let own = Command::new("sha256sum").arg(&file).current_dir(folder).output().unwrap().stdout;
+    let own = String::from_utf8(own).unwrap();
+    let own = own.split_whitespace().next().unwrap();
+    let line = format!("{}  {file}\n", sum.unwrap_or(own));
+    fs::write(folder.join("buildkite-agent-3.137.0.SHA256SUMS"), line).unwrap();
+}
+
+fn program(path: &Path, text: &str) {
+    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn bake(folder: &Path, sum: Option<&str>) -> (Output, bool) {
+    for inner in ["release", "bin", "to"] {
+        fs::create_dir_all(folder.join(inner)).unwrap();
+    }
+    release(&folder.join("release"), sum);
+    program(&folder.join("bin/apt-get"), "");
+    program(&folder.join("guest"), "");
+    let path = process_environment("PATH").unwrap_or_default();
+    let ran = Command::new(repository().join(BAKE))
+        .env_clear()
+        .env("PATH", format!("{}:{path}", folder.join("bin").display()))
+        .env("AGENT_VERSION", "3.137.0")
+        .env("GUEST", folder.join("guest"))
+        .env("TO", folder.join("to"))
+        .env("RELEASE", format!("file://{}", folder.join("release").display()))
+        .output()
+        .unwrap();
+    let both = ["buildkite-agent", "jitney-guest"].map(|name| folder.join("to").join(name));
+    (ran, both.iter().all(|file| file.exists()))
+}
+
+#[test]
+fn an_image_is_baked_with_agent_and_guest_if_the_agents_sum_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ran, there) = bake(folder.path(), None);
+    assert!(ran.status.success() && there, "{ran:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let (ran, there) = bake(folder.path(), Some(&"0".repeat(64)));
+    assert!(!ran.status.success() && !there, "{ran:?}");
 }

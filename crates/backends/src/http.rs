@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::contract::{Backend, Class, Error, Future, Listing, Order};
 use call::{Call, LONGEST_LISTING, LONGEST_REPLY};
-pub(crate) use call::{chain, is_loopback};
+pub(crate) use call::{causes, chain, is_loopback};
 use wire::{CreateRequest, ListQuery, ListReply};
 
 /// How long the service may hold a listing when nothing changes.

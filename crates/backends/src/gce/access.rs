@@ -7,6 +7,7 @@ use google_cloud_auth::credentials::{AccessTokenCredentials, Builder};
 use secrecy::SecretString;
 
 use crate::contract::{Class, Error};
+use crate::http::causes;
 
 /// All that machines need.
 pub(super) const COMPUTE: &str = "https://www.googleapis.com/auth/compute";
@@ -46,7 +47,7 @@ impl Tokens {
         };
         let token = credentials.access_token().await.map_err(|error| {
             let class = if error.is_transient() { Class::Ambiguous } else { Class::Denied };
-            let words = format!("Google's credentials give no token: {}", chain(&error));
+            let words = format!("Google's credentials give no token: {}", causes(&error));
             // Nothing was sent, so nothing is in doubt; but time may heal it.
             Error::new(if class == Class::Ambiguous { Class::Rate } else { class }, words)
         })?;
@@ -67,25 +68,11 @@ impl Tokens {
         let credentials = made.map_err(|error| {
             let words = format!(
                 "no credentials for Google are found: {}; set GOOGLE_APPLICATION_CREDENTIALS, or run where there is a metadata server",
-                chain(&error)
+                causes(&error)
             );
             Error::new(Class::Denied, words)
         })?;
         *found = Some(credentials.clone());
         Ok(credentials)
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_words = cause.to_string();
-        if !words.contains(&cause_words) {
-            words.push_str(": ");
-            words.push_str(&cause_words);
-        }
-        source = cause.source();
-    }
-    words
 }

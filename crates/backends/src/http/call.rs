@@ -180,11 +180,20 @@ fn quote(body: &[u8]) -> String {
 
 /// The whole chain of causes, without the address, which may be long and is in the fields.
 pub(crate) fn chain(error: &reqwest::Error) -> String {
-    let mut words = Vec::new();
-    let mut source = std::error::Error::source(error);
+    std::error::Error::source(error).map_or_else(|| error.to_string(), causes)
+}
+
+/// An error with all of its causes, each said once.
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
     while let Some(cause) = source {
-        words.push(cause.to_string());
+        let said = cause.to_string();
+        if !words.contains(&said) {
+            words.push_str(": ");
+            words.push_str(&said);
+        }
         source = cause.source();
     }
-    if words.is_empty() { error.to_string() } else { words.join(": ") }
+    words
 }

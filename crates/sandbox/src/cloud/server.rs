@@ -305,6 +305,18 @@ impl Cloud {
         }
     }
 
+    /// Waits until no process of a machine is alive and no folder of one is left.
+    pub async fn at_rest(&self) {
+        let mut changes = self.shared.changes();
+        loop {
+            changes.mark_unchanged();
+            if lock(&self.shared.reins).is_empty() {
+                return;
+            }
+            changes.changed().await.expect("the sender lives as long as the cloud");
+        }
+    }
+
     /// Kills all machines, answers what is being answered, and ends.
     pub async fn stop(mut self) {
         self.stop.cancel();

@@ -192,16 +192,12 @@ impl Ground {
         };
         let gone = tokio::time::timeout(PATIENCE, self.cloud.until(none)).await;
         assert!(gone.is_ok(), "{}", self.story());
-        let folders = || -> Vec<PathBuf> {
-            let entries = fs::read_dir(self.root.path().join("machines")).expect("it is there");
-            entries.map(|entry| entry.expect("an entry").path()).collect()
-        };
         // One that was stopped while it booted is tidied up a moment later.
-        let until = Instant::now() + PATIENCE;
-        while !folders().is_empty() && Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        assert_eq!(folders(), Vec::<PathBuf>::new());
+        let at_rest = tokio::time::timeout(PATIENCE, self.cloud.at_rest()).await;
+        assert!(at_rest.is_ok(), "a machine's processes stay: {}", self.story());
+        let entries = fs::read_dir(self.root.path().join("machines")).expect("it is there");
+        let folders: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        assert_eq!(folders, Vec::<PathBuf>::new());
     }
 
     /// What has happened in the cloud, for a test that has failed.

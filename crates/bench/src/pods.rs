@@ -40,7 +40,6 @@ const PROGRAMS: [&str; 2] = ["jitney/guest:latest", "buildkite/agent:3"];
 const NEVER: Duration = Duration::from_secs(24 * 3_600);
 /// The garbage collector takes thousands of pods one by one.
 const EMPTIED: Duration = Duration::from_secs(900);
-const DELETED_AT_ONCE: u32 = 500;
 /// What the controllers still do after everything of a run is gone.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -137,11 +136,14 @@ impl Ground {
     /// Waits until nothing of a room is left, so that nothing of it is still done in the next.
     pub(crate) async fn clear(&self, room: Room) -> Done<()> {
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), &room.namespace);
-        // The API server deletes one after the other, and gives up a call after a minute.
-        let some = ListParams::default().limit(DELETED_AT_ONCE);
+        // The API server deletes one after the other, and breaks a call off after a minute; what it
+        // has deleted by then is gone.
+        let (all, any) = (ListParams::default(), ListParams::default().limit(1));
         until_within(EMPTIED, "a namespace without Jobs", async || {
-            jobs.delete_collection(&DeleteParams::background(), &some).await?;
-            Ok(jobs.list_metadata(&some).await?.items.is_empty())
+            if let Err(error) = jobs.delete_collection(&DeleteParams::background(), &all).await {
+                eprintln!("{} is not emptied by one call: {error}", room.namespace);
+            }
+            Ok(jobs.list_metadata(&any).await?.items.is_empty())
         })
         .await?;
         self.until_empty(&room).await?;

@@ -89,11 +89,12 @@ async fn an_agent_that_lingers_after_its_job_is_nudged_once() {
     assert_eq!(place.played("terms"), "term\n");
 }
 
-/// A real agent panics at a signal when it is almost gone, and exits with 2.
+/// A real agent panics at a signal when it is almost gone, and exits with 2. The shell's own
+/// `printf` would write line by line.
 #[tokio::test]
 async fn an_agent_that_leaves_by_itself_is_not_nudged() {
     let place = Place::new(
-        r#"trap 'exit 2' TERM; printf 'Finished job 1\nDisconnecting...\n'; read -rt 0.3 < <(sleep 1); exit 0"#,
+        r#"trap 'exit 2' TERM; env printf 'Finished job 1\nDisconnecting...\n'; read -rt 0.3 < <(sleep 1); exit 0"#,
     );
     let (_, end) = lived(&place).await;
     assert_eq!(end.cause, "the agent exited with 0", "{end:?}");

@@ -17,3 +17,4 @@ mod vms;
 mod words;
 mod words_doom;
 mod words_limit;
+mod words_verdict;

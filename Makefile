@@ -56,8 +56,8 @@ check: ## what CI denies: formatting, lints, words, licences
 	if command -v typos >/dev/null; then typos; else echo "typos is not installed: spelling is not checked (cargo install typos-cli)"; fi
 	if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check bans licenses sources; else echo "cargo-deny is not installed: licences are not checked (cargo install cargo-deny)"; fi
 
-simulate: ## many seeds of the simulation: SEEDS=2000 FIRST=0 HOURS=0.5; SEEDS=1 FIRST=17 tells one whole story
-	@cargo run --quiet --release --package planner --example simulate -- $(sort $(MAKEOVERRIDES) $(foreach word,SEEDS FIRST HOURS KEEP,$(if $($(word)),$(word)=$($(word)))))
+simulate: ## many seeds of the simulation: SEEDS=2000 FIRST=0 HOURS=0.5; SEEDS=1 FIRST=17 tells one whole story; DAY=1 is a day at full size
+	@cargo run --quiet --release --package planner --example simulate -- $(sort $(MAKEOVERRIDES) $(foreach word,SEEDS FIRST HOURS KEEP DAY MACHINES,$(if $($(word)),$(word)=$($(word)))))
 
 mutants: ## planted bugs, and which promise catches each
 	@cargo run --quiet --release --package planner --example simulate -- mutants

@@ -13,6 +13,7 @@ mod round;
 mod single;
 mod stream;
 mod sustained;
+mod vms;
 
 use std::future::Future;
 
@@ -42,6 +43,8 @@ pub(crate) enum Figure {
     K3,
     K4,
     K5,
+    V1,
+    V2,
     Round,
     Idle,
     Steady,
@@ -63,7 +66,7 @@ impl From<Vec<Line>> for Measured {
 
 impl Figure {
     /// Those that take minutes and not hours.
-    pub(crate) const SHORT: [Self; 14] = [
+    pub(crate) const SHORT: [Self; 16] = [
         Self::T1,
         Self::T2,
         Self::T3,
@@ -77,6 +80,8 @@ impl Figure {
         Self::K3,
         Self::K4,
         Self::K5,
+        Self::V1,
+        Self::V2,
         Self::Round,
     ];
     pub(crate) const LONG: [Self; 3] = [Self::Idle, Self::Steady, Self::Row];
@@ -96,6 +101,8 @@ impl Figure {
             Self::K3 => "pods: calls to the API server",
             Self::K4 => "pods: memory",
             Self::K5 => "pods: 500 pending jobs cancelled",
+            Self::V1 => "virtual machines: 1,000 jobs at once",
+            Self::V2 => "virtual machines: a rate of Google's",
             Self::Round => "one round of decisions",
             Self::Idle => "idle for 10 minutes",
             Self::Steady => "20 jobs/s for 10 minutes",
@@ -115,6 +122,8 @@ impl Figure {
             | Self::T9
             | Self::T10
             | Self::T12
+            | Self::V1
+            | Self::V2
             | Self::Round
             | Self::Idle
             | Self::Steady
@@ -137,6 +146,8 @@ impl Figure {
             Self::K3 => pods::calls::measure(runs).await,
             Self::K4 => pods::memory::measure(runs).await,
             Self::K5 => pods::cancels::measure(runs).await,
+            Self::V1 => vms::at_once(cores, runs).await,
+            Self::V2 => vms::paced(cores).await,
             Self::Round => round::measure(cores, runs),
             Self::Idle => long::idle(cores).await,
             Self::Steady => long::steady(cores).await,

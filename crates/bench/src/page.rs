@@ -109,6 +109,8 @@ fn peer(figure: Figure, what: &str) -> &'static str {
             | Figure::K3
             | Figure::K4
             | Figure::K5
+            | Figure::V1
+            | Figure::V2
             | Figure::Round
             | Figure::Idle
             | Figure::Steady

@@ -72,6 +72,8 @@ pub(crate) enum Unit {
     Calls,
     #[serde(rename = "jobs")]
     Jobs,
+    #[serde(rename = "calls")]
+    Count,
     /// Of one time to another.
     #[serde(rename = "×")]
     Ratio,
@@ -122,6 +124,7 @@ impl Unit {
             Self::Rate => "jobs/s",
             Self::Calls => "calls/job",
             Self::Jobs => "jobs",
+            Self::Count => "calls",
             Self::Ratio => "×",
         }
     }

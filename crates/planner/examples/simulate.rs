@@ -1,5 +1,5 @@
 //! Runs many seeds of the simulation and says what they came to, tells the story of one, or shows
-//! that planted bugs are caught (`mutants`). Exits with 1 where a promise is broken, with 2 where
+//! that planted bugs are caught (`mutants`), or goes through a whole day at full size (`DAY=1`). Exits with 1 where a promise is broken, with 2 where
 //! the words are wrong.
 
 #[path = "../tests/it"]
@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use it::simulation::campaign::Campaign;
+use it::simulation::day::Size;
 use it::simulation::mutants;
 
 const BROKEN: u8 = 1;
@@ -25,16 +26,39 @@ fn main() -> ExitCode {
     if words == ["mutants"] {
         return planted();
     }
+    match Size::asked(&words) {
+        None => {}
+        Some(Ok(size)) => return day(size),
+        Some(Err(wrong)) => return wrong_words(&wrong),
+    }
     match Campaign::asked(&words) {
         Ok(campaign) => match campaign.single() {
             Some(seed) => story(&campaign, seed),
             None => seeds(&campaign),
         },
-        Err(wrong) => {
-            eprintln!("{wrong}");
-            ExitCode::from(WRONG_WORDS)
-        }
+        Err(wrong) => wrong_words(&wrong),
     }
+}
+
+fn wrong_words(wrong: &str) -> ExitCode {
+    eprintln!("{wrong}");
+    ExitCode::from(WRONG_WORDS)
+}
+
+fn day(size: Size) -> ExitCode {
+    let watched = std::io::stderr().is_terminal();
+    let begun = Instant::now();
+    let came = size.run(|progress| {
+        let hours = progress.simulated.as_secs_f64() / 3600.0;
+        let (jobs, machines, took) = (progress.jobs, progress.machines, begun.elapsed().as_secs());
+        let line = format!("{hours:.1} hours in {took} s: {jobs} jobs, {machines} machines");
+        eprint!("{}{line}{}", if watched { "\r" } else { "" }, if watched { "  " } else { "\n" });
+    });
+    if watched {
+        eprintln!();
+    }
+    print!("{}", came.told);
+    if came.broken.is_none() { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) }
 }
 
 fn planted() -> ExitCode {

@@ -4,6 +4,7 @@ mod chaos;
 mod chart;
 mod cli;
 mod cli_docs;
+mod cli_prices;
 mod cli_route;
 mod cli_running;
 mod cli_support;

@@ -2,7 +2,7 @@
 //! cooled down, one machine is made there to try it, and the others wait for what becomes of it.
 
 use crate::ledger::Refuser;
-use crate::{Ledger, Observation, Offer, Phase, Timestamp};
+use crate::{Attempt, Ledger, Observation, Offer, Phase, Timestamp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trial {
@@ -33,19 +33,21 @@ impl<'a> Trials<'a> {
             trial: Trial::No,
         });
         let mut trials = Self(suspects.collect());
-        if trials.0.is_empty() {
-            return trials;
-        }
+        let Some(first) = trials.0.iter().map(|one| one.from).min() else { return trials };
+        // Thousands of machines were asked for before any of them could be a trial.
+        let young = |attempt: &&Attempt| {
+            let over = attempt.failed.is_some() || attempt.ended.is_some();
+            attempt.intended_at >= first && !over && attempt.holds()
+        };
         for entry in ledger.entries.values() {
-            for attempt in entry.attempts.iter().filter(|attempt| attempt.holds()) {
+            for attempt in entry.attempts.iter().filter(young) {
                 let Some(offer) = &attempt.offer else { continue };
-                let over = attempt.failed.is_some() || attempt.ended.is_some();
                 let backend = seen.backends.get(&attempt.backend);
                 let machine = backend.and_then(|b| b.machines.get(&(entry.job, attempt.number)));
                 let came = machine.is_some_and(|machine| machine.phase > Phase::Requested);
                 let trial = if came { Trial::Passed } else { Trial::UnderWay };
                 for suspect in trials.suspects(offer) {
-                    if !over && attempt.intended_at >= suspect.from {
+                    if attempt.intended_at >= suspect.from {
                         suspect.trial = suspect.trial.max(trial);
                     }
                 }

@@ -24,7 +24,8 @@ pub struct Prices {
     pub currency: Arc<str>,
     /// As of which day.
     pub as_of: Arc<str>,
-    /// What a custom type costs more than vCPU and memory of a predefined one, in thousandths.
+    /// What a custom type costs more than vCPU and memory of a predefined one, in thousandths;
+    /// extended memory does not.
     #[serde(with = "super::decimal::permille")]
     pub custom_premium: u32,
     /// What extended memory costs of the price of other memory, in thousandths.
@@ -136,10 +137,12 @@ impl Tariff<'_> {
         };
         let plain = Bytes::new(machine.memory.get().saturating_sub(machine.extended.get()));
         let extended = parts(of_memory(memory, machine.extended), self.prices.extended_memory);
-        let mut sum = of_cpu(cpu, machine.cpu) + of_memory(memory, plain) + extended;
+        let mut sum = of_cpu(cpu, machine.cpu) + of_memory(memory, plain);
         if machine.is_custom() {
             sum = parts(sum, 1000_u32.saturating_add(self.prices.custom_premium));
         }
+        // Only custom types have it, so that its price has their premium in it.
+        sum += extended;
         let disks = u128::from(machine.attached_ssds) + u128::from(machine.bundled_ssds);
         let ssds = disks * LOCAL_SSD_GIB * u128::from(ssd.0);
         let boot = u128::from(disk.get()) * u128::from(self.disk.0) / (1 << 30);

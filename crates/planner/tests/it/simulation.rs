@@ -10,6 +10,7 @@ mod calls;
 pub(crate) mod campaign;
 mod clocks;
 mod cost;
+pub(crate) mod day;
 pub(crate) mod dice;
 #[cfg(test)]
 mod every_step;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use planner::{
-    BackendName, EndSeen, Failure, FailureClass, JobId, JobState, MachineName, MachineSeen, Phase,
-    Timestamp,
+    BackendName, EndSeen, Failure, FailureClass, JobId, JobState, MachineName, MachineSeen, Offer,
+    Phase, Timestamp,
 };
 
 use super::buildkite::Token;
@@ -53,6 +53,7 @@ pub(crate) struct Machine {
     pub(crate) seen: MachineSeen,
     pub(crate) backend: BackendName,
     pub(crate) cost: u64,
+    pub(crate) offer: Offer,
     pub(crate) policies: Vec<usize>,
     pub(crate) token: Token,
     pub(crate) fate: Fate,
@@ -157,8 +158,9 @@ impl Sim<'_> {
     /// The backend makes the machine and lets its life begin.
     pub(crate) fn make(&mut self, order: &Order, late: bool) -> u64 {
         let serial = self.serial();
-        let fate = self.fate();
         let create = &order.create;
+        let short = self.is_short_of(&create.offer);
+        let fate = if short { Fate::Refused(FailureClass::Capacity) } else { self.fate() };
         let seen = MachineSeen {
             job: create.job,
             attempt: create.attempt,
@@ -181,6 +183,7 @@ impl Sim<'_> {
             seen,
             backend: create.offer.backend.clone(),
             cost: create.offer.price_micros_per_hour,
+            offer: create.offer.clone(),
             policies: request.map(|request| request.policies.clone()).unwrap_or_default(),
             token: order.token,
             fate,
@@ -198,10 +201,17 @@ impl Sim<'_> {
             format!("machine {} is made on {}, fate {fate:?}", seen.name, machine.backend)
         });
         self.places.entry(machine.backend.clone()).or_default().machines.insert(serial, machine);
-        self.check_cost();
+        if self.day.is_none() {
+            // Of a day's many machines that is looked at once a second.
+            self.check_cost();
+        }
         self.after(create.deadline, Happening::Machine(serial, Stage::Deadline));
-        let provisioned = self.dice.millis(50, 1_500);
+        let provisioned = self.dice.within(self.scene.pace.provisions);
         self.after(provisioned, Happening::Machine(serial, Stage::Booting));
+        if self.day.is_some() {
+            self.may_be_preempted(serial);
+            return serial;
+        }
         for (kind, stage) in
             [(Kind::PreemptedWithNotice, Stage::Warned), (Kind::Preempted, Stage::Preempted)]
         {
@@ -296,9 +306,13 @@ impl Sim<'_> {
     /// It never comes up: nobody was started.
     fn refused(&mut self, serial: u64, class: FailureClass) {
         self.agent_leaves(serial, "its place does not have it");
+        let shortage = self.machine(serial).map(|machine| machine.offer.clone());
+        let shortage = shortage.and_then(|offer| self.shortage_of(&offer));
         self.change(serial, |machine| {
             if let Some(end) = &mut machine.seen.ended {
-                Arc::make_mut(end).refused = Some(class);
+                let end = Arc::make_mut(end);
+                end.refused = Some(class);
+                end.shortage = shortage;
             }
         });
     }
@@ -315,7 +329,7 @@ impl Sim<'_> {
             let dies = self.dice.millis(10, 5_000);
             return self.after(dies, Happening::Machine(serial, Stage::Dies));
         }
-        let mut boots = self.dice.millis(100, 6_000);
+        let mut boots = self.dice.within(self.scene.pace.boots);
         if self.strikes(Kind::StartsAtTheTimeout, 400) {
             // The very second at which the core gives the machine up.
             let now = self.now;
@@ -428,14 +442,17 @@ impl Sim<'_> {
     }
 
     /// What keeps a place from making a machine, now and then.
-    pub(crate) fn refusal(&mut self, place: &str) -> Option<Failure> {
+    pub(crate) fn refusal(&mut self, offer: &Offer) -> Option<Failure> {
+        if self.day.is_some() {
+            return self.over_quota(offer);
+        }
         let failure = |class, words: &str| Failure {
             class,
             words: words.into(),
             retry_after: None,
             shortage: None,
         };
-        if place != "zone-b" && self.strikes(Kind::Capacity, 500) {
+        if &*offer.place != "zone-b" && self.strikes(Kind::Capacity, 500) {
             return Some(failure(FailureClass::Capacity, "no such machines are left here"));
         }
         if self.strikes(Kind::Quota, 300) {
@@ -459,7 +476,8 @@ impl Sim<'_> {
         let alive = machine.is_alive();
         machine.deleting = true;
         let slow = self.strikes(Kind::SlowDelete, 500);
-        let gone = if slow { self.dice.millis(2_000, 20_000) } else { self.dice.millis(0, 800) };
+        let span = if slow { [2_000, 20_000] } else { self.scene.pace.goes };
+        let gone = self.dice.within(span);
         if alive {
             self.agent_leaves(serial, "its machine was deleted");
         }

@@ -253,7 +253,7 @@ impl Sim<'_> {
         if there.is_some() || (given_up && before) {
             return Effect::Made;
         }
-        if let Some(failure) = self.refusal(order.create.offer.place.as_ref()) {
+        if let Some(failure) = self.refusal(&order.create.offer) {
             self.tell(Some(order.create.job), || format!("not made: {failure:?}"));
             return Effect::NotMade(failure);
         }

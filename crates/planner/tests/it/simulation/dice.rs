@@ -37,7 +37,17 @@ impl Dice {
     }
 
     pub(crate) fn chance(&mut self, per_mille: u64) -> bool {
-        self.next() % 1000 < per_mille
+        self.chance_of(per_mille, 1000)
+    }
+
+    /// Between two numbers of milliseconds.
+    pub(crate) fn within(&mut self, [low, high]: [u64; 2]) -> Duration {
+        self.millis(low, high)
+    }
+
+    /// So many times of so many.
+    pub(crate) fn chance_of(&mut self, times: u64, of: u64) -> bool {
+        self.next() % of < times
     }
 
     pub(crate) fn index(&mut self, len: usize) -> usize {

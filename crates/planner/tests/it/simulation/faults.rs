@@ -157,6 +157,9 @@ pub(crate) struct Faults {
     pub(crate) cancel_at: Option<u64>,
     pub(crate) crashes_left: u32,
     pub(crate) mask: Mask,
+    /// How many times rarer each strike is than where every minute is to have its share of them;
+    /// 0 is as good as 1.
+    pub(crate) rarer: u64,
 }
 
 impl Faults {
@@ -253,7 +256,8 @@ const LONG_TIMEOUT: Duration = Duration::from_secs(60);
 impl Sim<'_> {
     /// Whether this kind of bad luck is to strike, here or later; it counts when it does harm.
     pub(crate) fn looms(&mut self, kind: Kind, per_mille: u64) -> bool {
-        self.faults.has(kind) && self.faults.mask.strikes(kind, per_mille)
+        let of = 1000 * self.faults.rarer.max(1);
+        self.faults.has(kind) && self.faults.mask.strikes(kind, per_mille, of)
     }
 
     /// Whether this kind of bad luck strikes now.

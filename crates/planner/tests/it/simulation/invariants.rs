@@ -90,6 +90,14 @@ impl Watch {
         self.asked.get(&(job, attempt)).map(|(at, _)| *at).unwrap_or_default()
     }
 
+    /// Nothing happens about these jobs any more.
+    pub(crate) fn let_go(&mut self, jobs: &BTreeSet<JobId>) {
+        self.calls.retain(|(_, key), _| !jobs.contains(&key.job()));
+        self.asked.retain(|(job, _), _| !jobs.contains(job));
+        self.silence.let_go(jobs);
+        self.notices.let_go(jobs);
+    }
+
     pub(crate) fn was_asked(&self, epoch: u64, job: JobId, attempt: u32) -> bool {
         self.asked.get(&(job, attempt)).is_some_and(|(_, epochs)| epochs.contains(&epoch))
     }
@@ -266,6 +274,7 @@ impl Sim<'_> {
     /// Whether something new is begun that must not be: it cannot be written down, the operator or
     /// the queue's owner does not want it.
     pub(crate) fn check_begun(&mut self, index: usize, event: &Event) {
+        self.check_spot_again(event);
         if let Event::CreateIntended { job, attempt, .. } = event {
             let first = (self.now, BTreeSet::new());
             let (_, epochs) = self.watch.asked.entry((*job, *attempt)).or_insert(first);
@@ -377,6 +386,7 @@ impl Sim<'_> {
         }
         self.check_silence();
         self.check_cost();
+        self.watch_the_day();
         self.check_overdue();
         self.check_remains();
         self.check_end();

@@ -56,6 +56,7 @@ impl Sim<'_> {
             ..known.clone()
         };
         self.buildkite.jobs.insert(by, next);
+        self.takes_its_place(job, by);
         self.after(Duration::ZERO, Happening::Arrives(by));
         self.tell(Some(job), || format!("job {by} takes its place"));
         by

@@ -23,9 +23,9 @@ impl Mask {
         Self { dice, only, ..Self::default() }
     }
 
-    /// Whether this kind strikes now.
-    pub(crate) fn strikes(&mut self, kind: Kind, per_mille: u64) -> bool {
-        if !self.dice.get_mut(&kind).is_some_and(|dice| dice.chance(per_mille)) {
+    /// Whether this kind strikes now, as it does so many times of so many.
+    pub(crate) fn strikes(&mut self, kind: Kind, times: u64, of: u64) -> bool {
+        if !self.dice.get_mut(&kind).is_some_and(|dice| dice.chance_of(times, of)) {
             return false;
         }
         let number = self.count;

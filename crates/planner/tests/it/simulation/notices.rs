@@ -1,7 +1,7 @@
 //! G7: a job that waits says why, within 2 s of the round that first knew it; it gets 100 words at
 //! most, and none of the last three is spent on waiting.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use planner::{Action, Event, FailureClass, JobId, Notice, Reason, Timestamp};
@@ -104,6 +104,13 @@ impl Notices {
             times.pop_front();
         }
         times.len()
+    }
+
+    pub(crate) fn let_go(&mut self, jobs: &BTreeSet<JobId>) {
+        self.count.retain(|job, _| !jobs.contains(job));
+        self.told.retain(|(_, job), _| !jobs.contains(job));
+        self.again.retain(|(_, job), _| !jobs.contains(job));
+        self.due.retain(|(_, job), _| !jobs.contains(job));
     }
 
     /// A process begins with what its journal says was told.

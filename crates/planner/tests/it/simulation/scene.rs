@@ -30,6 +30,44 @@ pub(crate) struct Scene {
     /// The longest; it may be shorter while the limits are others.
     pub(crate) start_timeout: Duration,
     pub(crate) jobs_alike: bool,
+    pub(crate) pace: Pace,
+    /// Where it is not drawn by lot.
+    pub(crate) policy: Option<Arc<Policy>>,
+}
+
+/// How quick the world and those who look at it are; spans of chance in milliseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
+    /// The least time between two rounds.
+    pub(crate) between_rounds: Duration,
+    /// Between two looks at a queue and at a backend, while something is there and while not.
+    pub(crate) queue: [u64; 2],
+    pub(crate) backend: [u64; 2],
+    /// Whether backends tell at once when something changes there.
+    pub(crate) watched: bool,
+    /// The backend with a rate budget, how many creates it has at once and in a second.
+    pub(crate) paced: &'static str,
+    pub(crate) creates: [u32; 2],
+    /// How long a machine takes to be provisioned, to boot, and to go once it is deleted.
+    pub(crate) provisions: [u64; 2],
+    pub(crate) boots: [u64; 2],
+    pub(crate) goes: [u64; 2],
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            between_rounds: Duration::from_millis(10),
+            queue: [250, 1_000],
+            backend: [1_000, 5_000],
+            watched: true,
+            paced: "vms",
+            creates: [4, 1],
+            provisions: [50, 1_500],
+            boots: [100, 6_000],
+            goes: [0, 800],
+        }
+    }
 }
 
 impl Scene {
@@ -39,6 +77,8 @@ impl Scene {
             busy: Duration::from_secs(dice.between(30, 90)),
             start_timeout: Duration::from_secs(dice.between(20, 45)),
             jobs_alike: false,
+            pace: Pace::default(),
+            policy: None,
         }
     }
 
@@ -49,10 +89,15 @@ impl Scene {
             busy: Duration::from_secs(20),
             start_timeout: Duration::from_secs(20),
             jobs_alike: true,
+            pace: Pace::default(),
+            policy: None,
         }
     }
 
     pub(crate) fn policy(&self, dice: &mut Dice) -> Policy {
+        if let Some(policy) = &self.policy {
+            return Policy::clone(policy);
+        }
         let queue = |name: &str, limits| (QueueKey::new(name), self.queue_policy(limits));
         let mut maybe = |low, high| dice.chance(500).then(|| dice.small(low, high));
         let limits = Limits {

@@ -18,6 +18,7 @@ use super::clocks::Skew;
 use super::faults::{CrashAt, Kind, Point};
 use super::invariants::Promise;
 use super::key::{Key, keys_of, without};
+use super::scene::Pace;
 use super::world::{Happening, Sim, ToShell};
 
 #[derive(Debug)]
@@ -68,12 +69,6 @@ pub(crate) struct Shell {
     pub(crate) hears: fn(Event) -> Option<Event>,
 }
 
-/// The least time between two rounds.
-const BETWEEN_ROUNDS: Duration = Duration::from_millis(10);
-/// The backend with a rate budget, and how it fills.
-const PACED: &str = "vms";
-const ALLOWANCE: u32 = 4;
-
 impl Shell {
     pub(crate) fn new(instance: &str) -> Self {
         Self {
@@ -99,7 +94,7 @@ impl Shell {
             failures: BTreeMap::new(),
             looking: BTreeSet::new(),
             looked_at: BTreeMap::new(),
-            allowance: (Timestamp::ZERO, ALLOWANCE),
+            allowance: (Timestamp::ZERO, 0),
             last_round: Timestamp::ZERO,
             delivered_at: Timestamp::ZERO,
             worst_cost: WorstCost::default(),
@@ -162,11 +157,11 @@ impl Shell {
         jobs
     }
 
-    /// What is done with leaves the journal, with all that was written of it.
+    /// What is done with leaves the journal, with all that was written of it but what outlives it.
     fn write_down(&mut self) {
         for event in std::mem::take(&mut self.unwritten) {
             if let Event::Forgotten { job, .. } = event {
-                self.journal.retain(|event| event.job() != job);
+                self.journal.retain(|event| event.job() != job || event.outlives_its_job());
             } else {
                 self.journal.push(event);
             }
@@ -198,8 +193,9 @@ impl Sim<'_> {
     }
 
     pub(crate) fn want_round(&mut self, index: usize, at: Timestamp) {
+        let between = self.scene.pace.between_rounds;
         let shell = &mut self.shells[index];
-        let at = at.max(shell.last_round.plus(BETWEEN_ROUNDS)).max(self.now);
+        let at = at.max(shell.last_round.plus(between)).max(self.now);
         if shell.round_at.is_some_and(|planned| planned <= at) {
             return;
         }
@@ -218,7 +214,7 @@ impl Sim<'_> {
         shell.last_round = now;
         shell.rounds += 1;
         shell.seen.dispatch = format!("{index}-{}", shell.rounds).into();
-        shell.refill(now);
+        shell.refill(&self.scene.pace, now);
         for seen in shell.seen.backends.values_mut() {
             seen.first_listed_at = seen.first_listed_at.or(seen.listed_at);
         }
@@ -394,8 +390,9 @@ impl Sim<'_> {
         if attempt != create.attempt || told.expires_at <= shell.clock.shows(self.now) {
             return None;
         }
-        let over = create.offer.backend.as_str() == PACED && shell.allowance.1 == 0;
-        if create.offer.backend.as_str() == PACED {
+        let paced = self.scene.pace.paced;
+        let over = create.offer.backend.as_str() == paced && shell.allowance.1 == 0;
+        if create.offer.backend.as_str() == paced {
             shell.allowance.1 = shell.allowance.1.saturating_sub(1);
         }
         let order = Order {
@@ -406,7 +403,7 @@ impl Sim<'_> {
             epoch: shell.epoch,
         };
         if over {
-            let text = format!("{} is sent above the rate of {PACED}", create.name);
+            let text = format!("{} is sent above the rate of {paced}", create.name);
             self.broke(Promise::Bounded, Some(create.job), text);
         }
         Some(order)
@@ -423,13 +420,15 @@ impl Sim<'_> {
 
 impl Shell {
     /// The rate budget fills up.
-    fn refill(&mut self, now: Timestamp) {
-        let seconds = u32::try_from(now.since(self.allowance.0).as_secs()).unwrap_or(ALLOWANCE);
+    fn refill(&mut self, pace: &Pace, now: Timestamp) {
+        let [most, a_second] = pace.creates;
+        let seconds = u32::try_from(now.since(self.allowance.0).as_secs()).unwrap_or(most);
         if seconds > 0 {
-            self.allowance = (now, self.allowance.1.saturating_add(seconds).min(ALLOWANCE));
+            let more = seconds.saturating_mul(a_second);
+            self.allowance = (now, self.allowance.1.saturating_add(more).min(most));
         }
         let left = self.allowance.1;
-        self.seen.backends.entry(PACED.into()).or_default().creates_left = Some(left);
+        self.seen.backends.entry(pace.paced.into()).or_default().creates_left = Some(left);
     }
 
     /// What is of no use any more is dropped.

@@ -1,7 +1,7 @@
 //! G6: no job is stuck in silence. What waits, somebody works on or says why not, and that is true:
 //! a reason that names a moment ends then, and one that names a call is followed by that call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use planner::{JobId, JobState, Reason, Timestamp};
@@ -35,6 +35,13 @@ const HOLD_BACK: [Kind; 7] = [
     Kind::OtherStack,
     Kind::TakenBack,
 ];
+
+impl Silence {
+    pub(crate) fn let_go(&mut self, jobs: &BTreeSet<JobId>) {
+        self.since.retain(|job, _| !jobs.contains(job));
+        self.worked_at.retain(|(_, job), _| !jobs.contains(job));
+    }
+}
 
 impl Sim<'_> {
     /// Remembers what is done for a job. To ask and to tell moves nothing.

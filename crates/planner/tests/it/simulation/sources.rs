@@ -48,7 +48,7 @@ impl Sim<'_> {
         let half = self.strikes(Kind::HalfListing, 300);
         let whole = route.brings == Brings::Word && !half;
         let listed = whole.then(|| old.unwrap_or(fresh));
-        let again = if idle { 1_000 } else { 250 };
+        let again = self.scene.pace.queue[usize::from(idle)];
         self.shell_soon(index, again, ToShell::ListQueue(queue.clone()));
         let brings = route.brings;
         let listed_at = self.clock(index);
@@ -79,7 +79,7 @@ impl Sim<'_> {
         let whole = route.brings == Brings::Word && !half;
         let listing = whole.then(|| self.shown(old.unwrap_or(fresh)));
         if regular {
-            let again = if busy { 1_000 } else { 5_000 };
+            let again = self.scene.pace.backend[usize::from(!busy)];
             self.shell_soon(index, again, ToShell::ListBackend(backend.clone()));
         }
         let listed_at = self.clock(index);
@@ -103,6 +103,9 @@ impl Sim<'_> {
 
     /// Something changed at a backend: those who watch it look soon, unless the word is lost.
     pub(crate) fn nudge(&mut self, backend: &BackendName) {
+        if !self.scene.pace.watched {
+            return;
+        }
         for index in 0..self.shells.len() {
             let lost = self.strikes(Kind::HalfListing, 500);
             let shell = &mut self.shells[index];

@@ -126,16 +126,16 @@ impl Tally {
     }
 }
 
-fn listed(parts: impl Iterator<Item = String>) -> String {
+pub(crate) fn listed(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
 /// How long something took, to two digits: as many as there may be take little room.
 #[derive(Clone, Debug, Default)]
-struct Waits(BTreeMap<u128, u64>);
+pub(crate) struct Waits(BTreeMap<u128, u64>);
 
 impl Waits {
-    fn add(&mut self, wait: Duration) {
+    pub(crate) fn add(&mut self, wait: Duration) {
         let mut unit = 1;
         while wait.as_millis() / unit >= 100 {
             unit *= 10;
@@ -162,7 +162,7 @@ impl Waits {
         None
     }
 
-    fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         let part = |name: &str, per_mille| {
             let millis = self.at(per_mille)?;
             Some(format!("{name} {}.{:02} s", millis / 1000, millis % 1000 / 10))

@@ -13,6 +13,7 @@ use super::backends::{Place, Stage};
 use super::buildkite::{Buildkite, Stack};
 use super::calls::Call;
 use super::cost::Reckon;
+use super::day::Day;
 use super::dice::Dice;
 use super::faults::{Faults, Kind};
 use super::invariants::{Broken, Watch};
@@ -61,6 +62,8 @@ pub(crate) enum Happening {
     /// The operator has the configuration read again.
     Limits,
     Check,
+    /// The next minute of a simulated day.
+    Minute,
     Calm,
 }
 
@@ -119,6 +122,8 @@ pub(crate) struct Sim<'d> {
     pub(crate) calm_since: Option<Timestamp>,
     pub(crate) journal_is_full: bool,
     pub(crate) is_draining: bool,
+    /// What is so in a day at full size only.
+    pub(crate) day: Option<Box<Day>>,
 }
 
 impl<'d> Sim<'d> {
@@ -153,6 +158,7 @@ impl<'d> Sim<'d> {
             calm_since: None,
             journal_is_full: false,
             is_draining: false,
+            day: None,
         }
     }
 
@@ -211,6 +217,7 @@ impl<'d> Sim<'d> {
             Happening::Window(kind, open) => self.window(kind, open),
             Happening::Limits => self.change_limits(),
             Happening::Check => self.check(),
+            Happening::Minute => self.minute(),
             Happening::Calm => self.calm(),
         }
     }

@@ -95,12 +95,12 @@ fn local_ssds_are_as_many_as_the_type_takes() {
 
 #[test]
 fn memory_beyond_the_usual_is_extended_memory() {
-    // 2 * 0.031611 + 16 * 0.004237 + 4 * 0.004237 * 2.254 = 0.169215…; * 1.05; + 20 * 0.10 / 730.
+    // (2 * 0.031611 + 16 * 0.004237) * 1.05 + 4 * 0.004237 * 2.254 + 20 * 0.10 / 730.
     // Four vCPU with 20 GiB of the usual kind are 0.222… and dearer.
     check(
         "us-central1-a",
         "n2",
-        &[("cpu=2 memory=20G spot=never", "n2-custom-2-20480-ext a 0.180416")],
+        &[("cpu=2 memory=20G spot=never", "n2-custom-2-20480-ext a 0.178506")],
     );
     check(
         "us-central1-a",

@@ -52,8 +52,9 @@ const CURVE: [u64; 24] = [
     18, 25, 30, 20, 12, 12, 18, 35, 60, 85, 100, 100, 75, 80, 100, 100, 95, 75, 55, 45, 38, 32, 26,
     20,
 ];
-/// At the peak so many hundredths of what the limit lets in are wanted: some have to wait.
-const WANTED: u64 = 106;
+/// At the peak so many hundredths of what the limit lets in are wanted, on average: at times, and
+/// where zones run out, some have to wait.
+const WANTED: u64 = 98;
 /// Beside its job's time a machine takes this long, from its create until it is gone.
 const BESIDE: u64 = 80;
 /// Steps of a build.

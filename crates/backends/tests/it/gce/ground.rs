@@ -14,9 +14,9 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use backends::conformance::{self, MARK};
+use backends::conformance::{self, MARK, until};
 use backends::gce::{Access, Answer, Delivery, Door, Gce, Options, Pauses, Reply, Settings};
-use backends::{Listing, Machine, Order};
+use backends::{Listing, Machine, MachineEnd, Order, Phase};
 use sandbox::Fault;
 use sandbox::cloud::compute::{Compute, Settings as CloudSettings, Timing};
 use sandbox::cloud::{Cloud, Machines, Options as CloudOptions, Processes};
@@ -281,4 +281,12 @@ async fn answer(
     }
     let status = StatusCode::from_u16(last.status).expect("a status");
     (status, last.body).into_response()
+}
+
+/// Waits for a machine's end.
+pub(super) async fn ended(gce: &Gce, order: &Order) -> MachineEnd {
+    let is_ended =
+        |machine: Option<&Machine>| machine.is_some_and(|machine| machine.phase == Phase::Ended);
+    let found = until(gce, &order.name, "ended", is_ended).await;
+    found.expect("a machine").ended.expect("an end")
 }

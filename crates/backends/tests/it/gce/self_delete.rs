@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use backends::conformance::until;
 use backends::gce::{Delivery, Options, SelfDelete};
-use backends::{Backend, Order, Phase};
+use backends::{Backend, Order};
 use sandbox::cloud::compute::{Compute, Grants, Status};
 
-use super::ground::{A, ACCOUNT, Ground, PATIENCE};
+use super::ground::{A, ACCOUNT, Ground, PATIENCE, ended};
 
 const DELETE: &str = "compute.instances.delete";
 
@@ -103,10 +103,7 @@ async fn that_a_machine_has_deleted_itself_is_its_end_and_no_loss() {
     let order = ground.order();
     gce.create(&order).await.expect("create");
     ground.end_agent(&order.name).await;
-    let machine = until(&*gce, &order.name, "ended", |machine| {
-        machine.is_some_and(|machine| machine.phase == Phase::Ended)
-    });
-    let end = machine.await.expect("a machine").ended.expect("an end");
+    let end = ended(&gce, &order).await;
     assert_eq!(end.cause, "the machine has deleted itself");
     gce.delete(&order.name).await.expect("it is gone");
     until(&*gce, &order.name, "forgotten", |machine| machine.is_none()).await;

@@ -5,21 +5,14 @@ use std::time::Duration;
 
 use backends::conformance::until;
 use backends::gce::{Access, Gce};
-use backends::{Backend, Class, Machine, MachineEnd, Order, Phase, Vm};
+use backends::{Backend, Class, Machine, Order, Phase, Vm};
 use google_cloud_auth::credentials::service_account;
 use sandbox::Fault;
 use sandbox::cloud::compute::{Capacity, FailedInserts, Grants, Knobs, Rates};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::ground::{A, B, Ground, machine};
-
-async fn ended(gce: &Gce, order: &Order) -> MachineEnd {
-    let is_ended =
-        |machine: Option<&Machine>| machine.is_some_and(|machine| machine.phase == Phase::Ended);
-    let found = until(gce, &order.name, "ended", is_ended).await;
-    found.expect("a machine").ended.expect("an end")
-}
+use super::ground::{A, B, Ground, ended, machine};
 
 async fn runs(gce: &Gce, order: &Order) {
     let up =

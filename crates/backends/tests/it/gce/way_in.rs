@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::ground::{A, Ground};
+use super::ground::{A, Ground, ended};
 use crate::place::now;
 
 /// A machine that has been asked for, and seen.
@@ -157,10 +157,7 @@ async fn a_token_in_the_metadata_needs_no_door_and_the_end_is_seen_all_the_same(
     let order = ground.order();
     gce.create(&order).await.expect("create");
     ground.end_agent(&order.name).await;
-    let machine = until(&*gce, &order.name, "ended", |machine| {
-        machine.is_some_and(|machine| machine.phase == Phase::Ended)
-    });
-    let end = machine.await.expect("a machine").ended.expect("an end");
+    let end = ended(&gce, &order).await;
     assert_eq!(end.cause, "the machine switched itself off");
     gce.delete(&order.name).await.expect("delete");
     ground.nothing_is_left().await;
@@ -205,10 +202,7 @@ async fn a_preempted_machine_stops_its_agent_at_once_and_says_why() {
         .cloud
         .compute(|compute, now| compute.preempt(A, &order.name, now))
         .expect("it is on spot");
-    let machine = until(&*gce, &order.name, "ended", |machine| {
-        machine.is_some_and(|machine| machine.phase == Phase::Ended)
-    });
-    let end = machine.await.expect("a machine").ended.expect("an end");
+    let end = ended(&gce, &order).await;
     assert!(end.cause.starts_with("Google took the spot machine back"), "{end:?}");
     gce.delete(&order.name).await.expect("delete");
     ground.nothing_is_left().await;

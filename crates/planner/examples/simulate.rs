@@ -1,6 +1,6 @@
-//! Runs many seeds of the simulation and says what they came to, tells the story of one, or shows
-//! that planted bugs are caught (`mutants`), or goes through a whole day at full size (`DAY=1`). Exits with 1 where a promise is broken, with 2 where
-//! the words are wrong.
+//! Runs many seeds of the simulation and says what they came to, tells the story of one, shows that
+//! planted bugs are caught (`mutants`), or goes through a whole day at full size (`DAY=1`). Exits
+//! with 1 where a promise is broken, with 2 where the words are wrong.
 
 #[path = "../tests/it"]
 #[expect(dead_code, reason = "some parts are there for the tests only")]

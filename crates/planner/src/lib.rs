@@ -43,8 +43,8 @@ pub use observe::{
     RestSeen, TokenSeen,
 };
 pub use offer::{
-    Custom, FAMILIES, Families, Family, FamilyPrices, Machine, MachineKind, Nanos, Need, Nic,
-    Offer, OwnTables, PRICES, Prices, RegionPrices, Share, Size, Spot, SsdCounts, SsdPrices,
+    BOOT_DISK, Custom, FAMILIES, Families, Family, FamilyPrices, Machine, MachineKind, Nanos, Need,
+    Nic, Offer, OwnTables, PRICES, Prices, RegionPrices, Share, Size, Spot, SsdCounts, SsdPrices,
     Stakes, Steps, Tables, Tariff, Types, Vm, Vms,
 };
 pub use origin::{LookFailure, Origin, OriginSeen};
@@ -54,7 +54,7 @@ pub use policy::{
     SpotPolicy, UnknownTags,
 };
 pub use shape::{
-    Bytes, Cpu, Rate, Shape, SizeError, TagError, check_tag, parse_count, parse_cpu,
+    Bytes, Cpu, LOCAL_SSD_GIB, Rate, Shape, SizeError, TagError, check_tag, parse_count, parse_cpu,
     parse_duration, parse_rate, parse_size, spell_duration, spell_size,
 };
 pub use time::Timestamp;

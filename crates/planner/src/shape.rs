@@ -15,7 +15,7 @@ pub use self::units::{
     Rate, parse_count, parse_cpu, parse_duration, parse_rate, parse_size, spell_duration,
     spell_size,
 };
-pub use self::wish::check_tag;
+pub use self::wish::{LOCAL_SSD_GIB, check_tag};
 pub(crate) use self::wish::{Wish, shown_pair};
 pub(crate) use self::word::{Word, nearest, nearest_tag};
 use crate::Spot;

@@ -9,12 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::decimal::Nanos;
 use super::families::Machine;
-use crate::{Bytes, Cpu};
+use crate::{Bytes, Cpu, LOCAL_SSD_GIB};
 
 /// Disks are sold by the month, machines by the hour.
 const HOURS_PER_MONTH: u128 = 730;
-/// Google sells local SSD in these pieces.
-pub(crate) const LOCAL_SSD_GIB: u128 = 375;
 
 /// A list of prices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +142,7 @@ impl Tariff<'_> {
         // Only custom types have it, so that its price has their premium in it.
         sum += extended;
         let disks = u128::from(machine.attached_ssds) + u128::from(machine.bundled_ssds);
-        let ssds = disks * LOCAL_SSD_GIB * u128::from(ssd.0);
+        let ssds = disks * u128::from(LOCAL_SSD_GIB) * u128::from(ssd.0);
         let boot = u128::from(disk.get()) * u128::from(self.disk.0) / (1 << 30);
         sum += (ssds + boot).div_ceil(HOURS_PER_MONTH);
         sum = parts(sum, 1000_u32.saturating_sub(self.prices.discount_permille));

@@ -20,7 +20,7 @@ const OFFERS_MOST: usize = 24;
 /// So many of them stay for machines of either kind, spot and on demand, where there are both.
 const OF_A_KIND: usize = 8;
 /// The boot disk of who asks for none, and the smallest one there is.
-const DISK: Bytes = Bytes::gib(20);
+pub const BOOT_DISK: Bytes = Bytes::gib(20);
 const DISK_LEAST: u64 = 10;
 
 /// Where a backend makes virtual machines, and of which families.
@@ -262,7 +262,7 @@ fn kinds(spot: Spot) -> &'static [bool] {
 
 /// Whole GiB.
 fn boot_disk(shape: &Shape) -> Bytes {
-    let gib = shape.disk.unwrap_or(DISK).get().div_ceil(1 << 30);
+    let gib = shape.disk.unwrap_or(BOOT_DISK).get().div_ceil(1 << 30);
     Bytes::gib(gib.max(DISK_LEAST))
 }
 

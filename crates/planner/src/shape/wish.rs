@@ -11,7 +11,7 @@ use super::{
 use crate::{Arch, Spot};
 
 /// Google sells local SSD in these pieces; who asks for a size gets enough of them.
-const LOCAL_SSD_GIB: u64 = 375;
+pub const LOCAL_SSD_GIB: u32 = 375;
 
 /// Names are passed on to backends: longer ones, or ones with other characters, are nobody's.
 const NAME_LENGTH: usize = 255;
@@ -131,7 +131,7 @@ fn parse_local_ssds(text: &str) -> Result<u32, SizeError> {
         return parse_count(text).map_err(|error| SizeError::new(error.problem, remedy));
     }
     let bytes = parse_size(text).map_err(|error| SizeError::new(error.problem, remedy))?;
-    u32::try_from(bytes.get().div_ceil(Bytes::gib(LOCAL_SSD_GIB).get()))
+    u32::try_from(bytes.get().div_ceil(Bytes::gib(LOCAL_SSD_GIB.into()).get()))
         .map_err(|_| SizeError::new(format!("{} is too large", shown(text)), remedy))
 }
 

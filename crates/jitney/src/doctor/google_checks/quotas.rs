@@ -5,17 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use backends::Error;
 use backends::gce::Quota;
-use planner::{BackendName, Bytes, SpotPolicy};
+use planner::{BOOT_DISK, BackendName, LOCAL_SSD_GIB, SpotPolicy};
 
 use super::{Finding, reading};
 use crate::config::Config;
 use crate::config::backends::clouds::Gce;
 use crate::config::queues::{Limits, Queue};
 
-/// What the boot disk has where nobody says.
-pub(super) const DISK: Bytes = Bytes::gib(20);
-/// The size of one local SSD, as it counts.
-const LOCAL_SSD_GB: f64 = 375.0;
 /// In the place of a region: the whole project.
 const GLOBAL: &str = "global";
 /// Of all vCPU of all regions.
@@ -113,8 +109,8 @@ impl Known<'_> {
         findings.extend(self.of_cpus(config, name, wanted));
         // Where no limit is set the machines are as many as their own quota has.
         let machines = machines.or_else(|| self.sum("INSTANCES"));
-        let disk = served(config, name).map(|queue| queue.defaults.disk.unwrap_or(DISK)).max();
-        let gib = disk.unwrap_or(DISK).get() >> 30;
+        let disk = served(config, name).map(|queue| queue.defaults.disk.unwrap_or(BOOT_DISK)).max();
+        let gib = disk.unwrap_or(BOOT_DISK).get() >> 30;
         let each = f64::from(u32::try_from(gib).unwrap_or(u32::MAX));
         let metrics: Vec<&str> = disk_metrics(config, wanted).into_iter().collect();
         let what = format!("GB of disks, {gib} for each machine");
@@ -123,7 +119,7 @@ impl Known<'_> {
             [queue.defaults.local_ssd, queue.largest.local_ssd].into_iter().flatten().max()
         };
         if let Some(most) = served(config, name).filter_map(asked).max() {
-            let needed = Some(f64::from(most) * LOCAL_SSD_GB);
+            let needed = Some(f64::from(most) * f64::from(LOCAL_SSD_GIB));
             findings.extend(self.short(
                 &["LOCAL_SSD_TOTAL_GB"],
                 needed,

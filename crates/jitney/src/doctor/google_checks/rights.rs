@@ -3,10 +3,10 @@
 
 use backends::gce::{Right, Subject};
 use backends::{Class, Error};
-use planner::{BackendName, Bytes};
+use planner::{BOOT_DISK, BackendName, Bytes};
 
 use super::Finding;
-use super::quotas::{DISK, most_machines, served};
+use super::quotas::{most_machines, served};
 use crate::config::Config;
 use crate::config::backends::clouds::Gce;
 
@@ -167,8 +167,8 @@ fn prefix_length(machines: u32) -> u32 {
 
 /// The smallest disk that a job gets that says nothing.
 fn default_disk(config: &Config, name: &BackendName) -> Bytes {
-    let disks = served(config, name).map(|queue| queue.defaults.disk.unwrap_or(DISK));
-    disks.min().unwrap_or(DISK)
+    let disks = served(config, name).map(|queue| queue.defaults.disk.unwrap_or(BOOT_DISK));
+    disks.min().unwrap_or(BOOT_DISK)
 }
 
 #[cfg(test)]

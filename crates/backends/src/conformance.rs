@@ -112,6 +112,7 @@ pub fn order(subject: &dyn Subject, mark: &str) -> Order {
         agent_name: name,
         agent_tags: vec!["queue=jit".to_owned()],
         image: None,
+        no_rights: false,
     };
     subject.adjust(&mut order);
     order

@@ -56,6 +56,8 @@ pub struct Order {
     /// `key=value`, as the agent registers.
     pub agent_tags: Vec<String>,
     pub image: Option<String>,
+    /// The machine may do nothing in the cloud in its own name: a policy's word.
+    pub no_rights: bool,
 }
 
 /// What a machine bears, and what is read back from it.
@@ -167,6 +169,9 @@ pub struct MachineEnd {
     /// It was ended at its deadline, not by its agent's leaving.
     #[serde(default)]
     pub deadline_reached: bool,
+    /// It was taken away: preempted, evicted, its node lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken: bool,
     /// Where it never came up because the place would not have it, after the create had been
     /// accepted: as if the create itself had failed so.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -156,5 +156,6 @@ pub(crate) fn order(job: Uuid, token: SecretString, endpoint: &str) -> Order {
         agent_name: name,
         agent_tags: vec![format!("queue={QUEUE}")],
         image: None,
+        no_rights: false,
     }
 }

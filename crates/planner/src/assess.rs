@@ -293,6 +293,7 @@ impl<'a> Sought<'a> {
             time: law.time(&asked, typed.time.or(default.time).unwrap_or(TIME))?,
             zone: texts(wish.zone.or(default.zone)),
             region: texts(wish.region.or(default.region)),
+            no_rights: law.no_rights(),
         })
     }
 

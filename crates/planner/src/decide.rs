@@ -27,8 +27,8 @@ use std::time::Duration;
 use crate::job::Standing;
 use crate::{
     Action, Alarm, Answer, Attempt, BackendName, BackendSeen, BuildKey, Event, FailureClass, Hold,
-    JobId, Ledger, MachineSeen, Observation, Plan, Policy, QueueKey, QueuePolicy, QueueSeen,
-    Reason, Step, Timestamp,
+    JobId, JobRow, Ledger, LostOn, MachineSeen, Observation, Plan, Policy, QueueKey, QueuePolicy,
+    QueueSeen, Reason, Step, Timestamp,
 };
 use alongside::{Alongside, Listings};
 use calls::Calls;
@@ -48,6 +48,7 @@ pub fn decide(ledger: &Ledger, seen: &Observation, policy: &Policy, now: Timesta
         heard: None,
         shown: Vec::new(),
         retried: Vec::new(),
+        unreplaced: ledger.unreplaced(now),
         adopted: BTreeSet::new(),
         other_installation: None,
     };
@@ -82,6 +83,8 @@ struct Round<'a> {
     shown: Vec<(u32, &'a MachineSeen)>,
     /// Builds of which this round asks for the retry of a lost job, once for each.
     retried: Vec<BuildKey>,
+    /// Lost jobs of which nobody knows yet what takes their place.
+    unreplaced: Vec<(&'a JobRow, LostOn)>,
     /// Jobs of which this round found a machine that the ledger does not name.
     adopted: BTreeSet<JobId>,
     /// Another installation under our name, if its machines are seen.

@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendName, Entry, JobId, Ledger, Timestamp};
+use crate::{BackendName, Entry, JobId, JobRow, Ledger, Timestamp};
 
 /// How long a build's retries, and who takes whose place, are remembered: longer than a build lasts.
 pub const RETRIES_REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long a lost job is remembered of which nobody knows what takes its place: a rule of the
+/// pipeline's retries it at once.
+const UNREPLACED_REMEMBERED: Duration = Duration::from_secs(600);
 
 /// A build, as people name it: its number counts within its pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -157,6 +161,16 @@ pub(crate) struct Retries {
     /// By the same job, where the other was lost.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     lost_on: BTreeMap<JobId, (LostOn, Timestamp)>,
+    /// Lost jobs that are forgotten and of which nobody knows what takes their place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unreplaced: Vec<Unreplaced>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Unreplaced {
+    row: Arc<JobRow>,
+    on: LostOn,
+    at: Timestamp,
 }
 
 impl LossStep {
@@ -198,6 +212,14 @@ impl Retries {
         self.lost_on.get(&job).map(|(lost_on, _)| lost_on)
     }
 
+    /// A job that is forgotten may have been lost, and its successor may be about to come.
+    pub(crate) fn outlive(&mut self, entry: &Entry, at: Timestamp) {
+        if let Some((row, on)) = entry.unreplaced() {
+            self.unreplaced.retain(|lost| at.since(lost.at) < UNREPLACED_REMEMBERED);
+            self.unreplaced.push(Unreplaced { row: Arc::clone(row), on, at });
+        }
+    }
+
     fn forget_old(&mut self, now: Timestamp) {
         self.predecessors.retain(|_, (_, at)| now.since(*at) < RETRIES_REMEMBERED);
         self.lost_on.retain(|_, (_, at)| now.since(*at) < RETRIES_REMEMBERED);
@@ -209,6 +231,15 @@ impl Retries {
 }
 
 impl Ledger {
+    /// Lost jobs of which nobody knows what takes their place, and where they were lost.
+    pub(crate) fn unreplaced(&self, now: Timestamp) -> Vec<(&JobRow, LostOn)> {
+        let here = self.entries.values().filter_map(Entry::unreplaced);
+        let here = here.map(|(row, on)| (&**row, on));
+        let lately = self.retries.unreplaced.iter();
+        let lately = lately.filter(|lost| now.since(lost.at) < UNREPLACED_REMEMBERED);
+        here.chain(lately.map(|lost| (&*lost.row, lost.on.clone()))).collect()
+    }
+
     pub(crate) fn lose(&mut self, job: JobId, step: LossStep, at: Timestamp) {
         match &step {
             LossStep::RetryIntended { build } => {
@@ -236,6 +267,14 @@ impl Ledger {
 }
 
 impl Entry {
+    fn unreplaced(&self) -> Option<(&Arc<JobRow>, LostOn)> {
+        let loss = self.loss.as_ref().filter(|loss| loss.successor.is_none())?;
+        if loss.left == Some(NotRetried::NotLost) {
+            return None;
+        }
+        Some((self.row.as_ref()?, LostOn::of(self)?))
+    }
+
     fn lose(&mut self, step: LossStep, at: Timestamp) {
         let loss = self.loss.get_or_insert(Loss {
             noticed_at: at,

@@ -149,6 +149,9 @@ pub struct EndSeen {
     /// It was ended at its deadline, not by its agent's leaving.
     #[serde(default)]
     pub deadline_reached: bool,
+    /// The place took it away (preempted, evicted, its node lost): what ran on it was lost by that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken: bool,
     /// The place took the create and then would not have the machine: as if the create had failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<FailureClass>,

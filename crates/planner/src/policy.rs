@@ -143,6 +143,9 @@ pub struct Rule {
     /// Only these, where named.
     pub backends: Option<Vec<BackendName>>,
     pub spot: Option<SpotPolicy>,
+    /// Machines may do nothing in the cloud in their own name.
+    #[serde(default)]
+    pub no_rights: bool,
     pub limits: Limits,
 }
 

@@ -114,6 +114,9 @@ pub struct Shape {
     pub time: Duration,
     pub zone: Option<Arc<str>>,
     pub region: Option<Arc<str>>,
+    /// A policy's word: the machine may do nothing in the cloud in its own name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_rights: bool,
 }
 
 /// `64 vCPU, 64 GiB, arm64, 2 local SSDs, spot require`: what was asked for, without what is usual.
@@ -148,9 +151,10 @@ impl fmt::Display for Shape {
             }
         }
         match self.spot {
-            Spot::Allow => Ok(()),
-            Spot::Prefer | Spot::Require | Spot::Never => write!(f, ", spot {}", self.spot),
+            Spot::Allow => {}
+            Spot::Prefer | Spot::Require | Spot::Never => write!(f, ", spot {}", self.spot)?,
         }
+        if self.no_rights { write!(f, ", no rights of its own") } else { Ok(()) }
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::Inner;
-use super::known::{Known, State};
+use super::known::{Known, State, TAKEN_BACK};
 use super::settings::Delivery;
 use crate::contract::{Labels, MachineEnd};
 
@@ -200,7 +200,7 @@ fn believe(known: &mut Known, report: &Report, preempted: bool, now: Timestamp) 
         return;
     }
     let cause = if preempted {
-        format!("Google took the spot machine back (preempted), and {}", ended.cause)
+        format!("{TAKEN_BACK}, and {}", ended.cause)
     } else {
         ended.cause.to_string()
     };
@@ -214,6 +214,7 @@ fn believe(known: &mut Known, report: &Report, preempted: bool, now: Timestamp) 
         oom_killed: ended.usage.oom_killed,
         ran: None,
         deadline_reached: ended.cause == Cause::Deadline,
+        taken: preempted,
         refused: None,
         fields: std::collections::BTreeMap::new(),
     });

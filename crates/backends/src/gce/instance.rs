@@ -16,6 +16,8 @@ const STARTUP_SCRIPT: &str = include_str!("startup-script.sh");
 /// The operator's own one, which ours runs before everything else.
 const THEIR_SCRIPT: &str = "jitney-setup-script";
 const ALL_SCOPES: &str = "https://www.googleapis.com/auth/cloud-platform";
+/// With a token of this scope one may ask whose it is, and nothing else.
+const IDENTITY_SCOPE: &str = "https://www.googleapis.com/auth/userinfo.email";
 
 /// The whole body. What an order lacks is refused in words for whoever wrote the configuration.
 pub(super) fn instance(settings: &Settings, order: &Order) -> Result<Value, Error> {
@@ -44,13 +46,25 @@ pub(super) fn instance(settings: &Settings, order: &Order) -> Result<Value, Erro
         ),
     });
     body.extend(ours.as_object().cloned().unwrap_or_default());
-    if let Some(email) = &settings.service_account {
-        let accounts = template.get("serviceAccounts");
-        let scopes = accounts.and_then(|all| all.get(0)).and_then(|one| one.get("scopes"));
-        let scopes = scopes.cloned().unwrap_or_else(|| json!([ALL_SCOPES]));
-        body.insert("serviceAccounts".to_owned(), json!([{ "email": email, "scopes": scopes }]));
-    }
+    let accounts = accounts(body.remove("serviceAccounts").as_ref(), settings, order);
+    body.extend(accounts.map(|accounts| ("serviceAccounts".to_owned(), accounts)));
     Ok(Value::Object(body))
+}
+
+/// Who the machine is. One without rights of its own is nobody, unless it has to prove who it is to
+/// get its token: then it can do that, and nothing in the account's name.
+fn accounts(template: Option<&Value>, settings: &Settings, order: &Order) -> Option<Value> {
+    let of = |email: &str, scopes: Value| Some(json!([{ "email": email, "scopes": scopes }]));
+    let email = settings.service_account.as_deref();
+    match (email, order.no_rights, &settings.delivery) {
+        (Some(email), true, Delivery::Pull { .. }) => of(email, json!([IDENTITY_SCOPE])),
+        (_, true, _) => None,
+        (Some(email), false, _) => {
+            let scopes = template.and_then(|all| all.pointer("/0/scopes"));
+            of(email, scopes.cloned().unwrap_or_else(|| json!([ALL_SCOPES])))
+        }
+        (None, false, _) => template.cloned(),
+    }
 }
 
 /// Ours lies over what the template has; lists are taken whole.
@@ -175,7 +189,8 @@ fn metadata(template: Option<&Value>, settings: &Settings, order: &Order) -> Val
     if let Some(text) = &settings.agent_config {
         all.insert(vm::AGENT_CONFIG.to_owned(), text.clone());
     }
-    if let Some(SelfDelete { endpoint, keeps_failed }) = &settings.self_delete {
+    let self_delete = settings.self_delete.as_ref().filter(|_| !order.no_rights);
+    if let Some(SelfDelete { endpoint, keeps_failed }) = self_delete {
         let (endpoint, project) = (endpoint.trim_end_matches('/'), &settings.project);
         let Order { place, name, .. } = order;
         let path = format!("compute/v1/projects/{project}/zones/{place}/instances/{name}");
@@ -263,6 +278,7 @@ pub(super) mod tests {
             agent_name: name,
             agent_tags: vec!["queue=jit".to_owned()],
             image: None,
+            no_rights: false,
         }
     }
 
@@ -400,6 +416,25 @@ pub(super) mod tests {
         assert_eq!(metadata["mine"], "1");
         assert!(metadata["jitney-orders"].contains("connect_within_s"));
         assert!(!body.to_string().contains("bkjat_"), "a token that is pulled is not in it");
+    }
+
+    #[test]
+    fn a_machine_without_rights_proves_who_it_is_at_the_most() {
+        let (mut settings, mut order) = (settings(), order());
+        order.no_rights = true;
+        settings.template = json!({"serviceAccounts": [{"email": "x", "scopes": [ALL_SCOPES]}]});
+        let endpoint = "https://compute.googleapis.com".to_owned();
+        settings.self_delete = Some(SelfDelete { endpoint, keeps_failed: false });
+        let pulls = body(&settings, &order);
+        let may = json!([{"email": "ci@p.iam.gserviceaccount.com", "scopes": [IDENTITY_SCOPE]}]);
+        assert_eq!(pulls["serviceAccounts"], may);
+        assert_eq!(metadata_of(&pulls).get(vm::DELETE_AT), None, "it could not");
+        settings.delivery = Delivery::Metadata;
+        assert_eq!(body(&settings, &order).get("serviceAccounts"), None);
+        settings.service_account = None;
+        assert_eq!(body(&settings, &order).get("serviceAccounts"), None, "nor the template's");
+        order.no_rights = false;
+        assert_eq!(body(&settings, &order)["serviceAccounts"][0]["email"], "x");
     }
 
     #[test]

@@ -20,6 +20,8 @@ const LOOK_BACK: Duration = Duration::from_secs(600);
 /// How long after its last moment nothing is kept of a machine any more.
 const KEPT: Duration = Duration::from_secs(3_600);
 const PREEMPTED: &str = "compute.instances.preempted";
+/// What is said of a machine that was preempted.
+pub(super) const TAKEN_BACK: &str = "Google took the spot machine back (preempted)";
 /// Whoever ends machines that have run as long as they may.
 const SYSTEM: &str = "system@google.com";
 
@@ -305,7 +307,7 @@ impl Known {
     fn is_told_of(&mut self, operation: &Operation, settings: &Settings) {
         let at = operation.end_time.or(operation.insert_time).unwrap_or(self.created_at);
         match operation.operation_type.as_str() {
-            PREEMPTED => self.taken = Some((at, "Google took the spot machine back (preempted)")),
+            PREEMPTED => self.taken = Some((at, TAKEN_BACK)),
             "delete" | "stop" if operation.user.starts_with(SYSTEM) => {
                 self.taken.get_or_insert((at, "the machine's deadline was reached"));
             }
@@ -378,6 +380,7 @@ impl Known {
             oom_killed: false,
             ran: None,
             deadline_reached: cause.contains("deadline"),
+            taken: cause == TAKEN_BACK,
             refused: None,
             fields: BTreeMap::new(),
         };

@@ -49,6 +49,9 @@ pub struct CreateRequest {
     pub agent: Agent,
     #[serde(default)]
     pub image: Option<String>,
+    /// The machine may do nothing in your cloud in its own name: a policy's word.
+    #[serde(default)]
+    pub no_rights: bool,
 }
 
 /// How the machine's one agent is to be started.
@@ -93,6 +96,7 @@ impl CreateRequest {
                 tags: order.agent_tags.clone(),
             },
             image: order.image.clone(),
+            no_rights: order.no_rights,
         }
     }
 
@@ -115,6 +119,7 @@ impl CreateRequest {
             agent_name: self.agent.name,
             agent_tags: self.agent.tags,
             image: self.image,
+            no_rights: self.no_rights,
         }
     }
 

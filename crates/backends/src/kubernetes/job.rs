@@ -84,7 +84,7 @@ fn ours(
         init_containers: Some(init_containers(settings)),
         containers: vec![main_container(order, settings, secret, image, &orders, gpus)],
         volumes: Some(volumes(order, settings)),
-        service_account_name: settings.service_account.clone(),
+        service_account_name: account(order, settings),
         node_selector: Some(selection.selector).filter(|selector| !selector.is_empty()),
         tolerations: Some(selection.tolerations).filter(|tolerations| !tolerations.is_empty()),
         affinity,
@@ -111,6 +111,11 @@ fn ours(
             Some(i32::try_from(settings.ttl.as_secs()).unwrap_or(i32::MAX));
     }
     job
+}
+
+/// A pod without rights of its own is the namespace's `default`, whatever a template names.
+fn account(order: &Order, settings: &Settings) -> Option<String> {
+    if order.no_rights { Some("default".to_owned()) } else { settings.service_account.clone() }
 }
 
 fn of_pod(metadata: ObjectMeta, spec: PodSpec) -> Job {

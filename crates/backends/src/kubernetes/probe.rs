@@ -187,6 +187,7 @@ fn order(mark: &str) -> Order {
         agent_name: name,
         agent_tags: Vec::new(),
         image: None,
+        no_rights: false,
     }
 }
 

@@ -2,6 +2,7 @@
 //! instead, without our mark, for somebody to look at.
 
 use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -10,6 +11,10 @@ use super::make::check_name;
 use super::seen::{Job, Pod};
 use super::{Kubernetes, stamp};
 use crate::contract::Error;
+
+/// How long the garbage collector has for a pod that is over. With thousands of them it takes some
+/// seconds, and each that is deleted twice costs the API server a call more.
+const COLLECTED: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) async fn machine(backend: &Kubernetes, name: &str) -> Result<(), Error> {
     check_name(name)?;
@@ -56,9 +61,12 @@ fn heard(backend: &Kubernetes, refused: Refused) -> Error {
     refused.error
 }
 
-/// Pods whose Job is gone without them. Those that are on their way need no second word.
+/// Pods whose Job is gone without them. Those that are on their way need no second word, and those
+/// that are over and still have an owner are the garbage collector's, for a while.
 async fn remains(backend: &Kubernetes, pods: &[Pod]) -> Result<(), Error> {
-    for pod in pods.iter().filter(|pod| pod.metadata.deleted_at.is_none()) {
+    let now = (backend.options.now)();
+    let theirs = |pod: &&Pod| pod.metadata.deleted_at.is_some() || is_collected(pod, now);
+    for pod in pods.iter().filter(|pod| !theirs(pod)) {
         let options = options(pod.metadata.uid);
         match backend.api.delete(Kind::Pods, &pod.metadata.name, &options).await {
             Ok(_) => {}
@@ -67,6 +75,13 @@ async fn remains(backend: &Kubernetes, pods: &[Pod]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Nothing runs in it any more, so that nobody waits for the collector.
+fn is_collected(pod: &Pod, now: Timestamp) -> bool {
+    let ended = pod.main.as_ref().and_then(|main| main.state.terminated.as_ref());
+    let ended_at = ended.and_then(|ended| ended.finished_at).unwrap_or(pod.metadata.created_at);
+    pod.is_over() && pod.metadata.is_owned && now.duration_since(ended_at) < COLLECTED
 }
 
 /// Whether there is something to look at.

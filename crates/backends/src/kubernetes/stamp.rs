@@ -163,6 +163,7 @@ mod tests {
             agent_name: String::new(),
             agent_tags: Vec::new(),
             image: None,
+            no_rights: false,
         }
     }
 

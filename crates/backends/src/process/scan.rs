@@ -106,6 +106,7 @@ fn end_of(ended: Ended) -> MachineEnd {
     MachineEnd {
         at: ended.at,
         deadline_reached: ended.cause == Cause::Deadline,
+        taken: false,
         cause: ended.cause.to_string(),
         log_tail: ended.log_tail,
         cpu_seconds: ended.usage.cpu_seconds,

@@ -83,6 +83,7 @@ impl Service {
             refused: None,
             fields: BTreeMap::new(),
             deadline_reached: false,
+            taken: false,
         });
         self.changed();
     }

@@ -73,6 +73,7 @@ impl PolicyRule {
             images: self.images.clone(),
             backends: self.backends.as_deref().map(names),
             spot: self.spot,
+            no_rights: self.no_rights,
             limits: self.limits.policy(),
         }
     }

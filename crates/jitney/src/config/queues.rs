@@ -36,7 +36,7 @@ pub struct PolicyRule {
     pub images: Option<Vec<Glob>>,
     pub backends: Option<Vec<String>>,
     pub spot: Option<SpotPolicy>,
-    pub service_account: Option<String>,
+    pub no_rights: bool,
     pub limits: Limits,
 }
 
@@ -195,10 +195,21 @@ impl PolicyRule {
             images: section.list("images", glob),
             backends: section.list("backends", reference("backend", backends)),
             spot: section.get("spot", one_of(SPOT)),
-            service_account: section.get("service_account", text),
+            no_rights: section.get("service_account", no_account).is_some(),
             limits: section.within("limits", Limits::read),
         }
     }
+}
+
+/// A policy takes rights away and gives none.
+fn no_account(text: &str) -> Result<(), Complaint> {
+    if text == "none" {
+        return Ok(());
+    }
+    Err(Complaint::new(
+        "a policy cannot give a machine another account",
+        "write none, which takes its rights away, and name accounts in backends",
+    ))
 }
 
 impl Limits {

@@ -72,10 +72,6 @@ impl Config {
     }
 
     fn unbuilt_reports(&self, found: &mut Findings) {
-        let prices = &self.prices;
-        let priced =
-            prices.file.is_some() || prices.discount_permille != 0 || prices.currency != "USD";
-        found.add(priced, "prices", "prices");
         found.add(
             self.meter.sample != Duration::from_secs(1),
             "meter.sample",
@@ -98,8 +94,6 @@ impl Limits {
 
 impl PolicyRule {
     fn unbuilt(&self, path: &str, found: &mut Findings) {
-        let account = self.service_account.is_some();
-        found.add(account, format!("{path}.service_account"), "service accounts by policy");
         self.limits.unbuilt(&format!("{path}.limits"), found);
     }
 }

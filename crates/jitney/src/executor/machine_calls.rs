@@ -138,6 +138,7 @@ pub(crate) fn order(
         agent_name: name.to_string(),
         agent_tags,
         image: shape.image.as_deref().map(str::to_owned),
+        no_rights: shape.no_rights,
     }
 }
 

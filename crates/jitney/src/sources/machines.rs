@@ -192,6 +192,7 @@ fn ended(end: backends::MachineEnd) -> EndSeen {
         oom_killed: end.oom_killed,
         ran: end.ran.map(Into::into),
         deadline_reached: end.deadline_reached,
+        taken: end.taken,
         refused: end.refused.map(failure_class),
         shortage: shortage(&end.fields),
     }

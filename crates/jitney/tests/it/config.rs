@@ -290,6 +290,10 @@ fn references_within_the_file() {
         "1:39 queues.default.backends[1]: there is no backend \"clouds\" -> there is: here",
     );
     check(
+        "policies: [{ match: {}, service_account: ci@acme.example }]",
+        "1:43 policies[0].service_account: a policy cannot give a machine another account -> write none, which takes its rights away, and name accounts in backends",
+    );
+    check(
         "policies: [{ match: {}, backends: [pods] }]",
         "1:36 policies[0].backends[0]: there is no backend \"pods\" -> there is: here",
     );

@@ -109,10 +109,8 @@ fn what_is_not_in_this_build_is_marked() {
     };
     for path in [
         "tls",
-        "policies[1].service_account",
         "limits.cost_per_hour",
         "limits.leak_bond",
-        "prices",
         "meter.sample",
         "traces.otlp",
         "store.redis",

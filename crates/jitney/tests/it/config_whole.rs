@@ -50,7 +50,6 @@ fn run_would_refuse_by_name() {
         .collect();
     let expected = [
         "tls: TLS of our own; put a proxy in front",
-        "policies[1].service_account: service accounts by policy",
         "limits.cost_per_hour: limits on cost",
         "limits.leak_bond: limits on cost",
         "backends.quick.cloud-run: the cloud-run backend",
@@ -78,7 +77,6 @@ fn each_part_that_is_unbuilt_is_named() {
     check_unbuilt("store: { redis: \"redis://a\" }", "store.redis");
     check_unbuilt("replicas: { lease: redis }", "replicas.lease");
     check_unbuilt("traces: { otlp: \"http://127.0.0.1:4317\" }", "traces.otlp");
-    check_unbuilt("prices: { discount: 12.5% }", "prices");
     check_unbuilt("meter: { annotate: always, sample: 2s }", "meter.sample meter.annotate");
     check_unbuilt(
         "notify: { position: false, estimate: false }",

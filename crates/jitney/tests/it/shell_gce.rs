@@ -171,11 +171,11 @@ async fn two_zones_without_room_and_a_quota_are_gone_round() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_preempted_machine_is_told_of_and_its_job_runs_again() {
+async fn a_preempted_machine_is_told_of_and_its_job_runs_again_on_demand() {
     let Some(clouds) = Clouds::start().await else { return };
     let program = clouds.world.start().await;
     let jobs = clouds.build(
-        "steps: [{ command: \"test \\\"${BUILDKITE_RETRY_COUNT:-0}\\\" != 0 || sleep 300\", agents: { spot: require, family: n2 }, \
+        "steps: [{ command: \"test \\\"${BUILDKITE_RETRY_COUNT:-0}\\\" != 0 || sleep 300\", agents: { family: n2 }, \
          retry: { automatic: [{ signal_reason: agent_stop, limit: 2 }] } }]",
     );
     let running = |engine: &sandbox::engine::Engine| {
@@ -184,13 +184,22 @@ async fn a_preempted_machine_is_told_of_and_its_job_runs_again() {
     clouds.world.until("it runs", running).await;
     let (zone, name) = clouds
         .until("a machine", |compute| {
-            compute.instances().next().map(|it| (it.zone.clone(), it.name.clone()))
+            let on_spot = compute.instances().find(|it| it.spot);
+            on_spot.map(|it| (it.zone.clone(), it.name.clone()))
         })
         .await;
     let began = tokio::time::Instant::now();
     clouds.cloud.compute(|compute, now| compute.preempt(&zone, &name, now)).unwrap();
-    clouds.ended(&jobs).await;
+    let on_demand = clouds.until("a machine on demand", |compute| {
+        compute.instances().find(|it| !it.spot).map(|_| ())
+    });
+    let (ended, ()) = tokio::join!(clouds.ended(&jobs), on_demand);
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let taken = "Google took the spot machine back (preempted)";
+    let told_why = |engine: &sandbox::engine::Engine| {
+        engine.job(ended[0].id).filter(|job| told(job, taken)).map(|_| ())
+    };
+    clouds.world.until("its developer knows why", told_why).await;
     clouds
         .world
         .until("it runs again", |engine| {
@@ -302,7 +311,7 @@ async fn a_pipeline_comes_through_stockouts_a_quota_a_preemption_and_a_machine_t
          - { label: \"build (more than the quota has)\", command: echo build, agents: { cpu: 16, family: \"n2,any\", spot: never } }\n  \
          - wait\n  \
          - { label: \"test (on spot)\", command: \"test ${BUILDKITE_RETRY_COUNT:-0} != 0 || sleep 300\", \
-             agents: { spot: require, family: e2 }, retry: { automatic: [{ signal_reason: agent_stop, limit: 2 }] } }\n",
+             agents: { family: e2 }, retry: { automatic: [{ signal_reason: agent_stop, limit: 2 }] } }\n",
     );
     clouds.preempt_once().await;
     let ended = clouds.ended(&jobs).await;

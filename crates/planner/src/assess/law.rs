@@ -157,6 +157,11 @@ impl<'a> Law<'a> {
         }
     }
 
+    /// Whether any policy takes the machine's rights away.
+    pub(super) fn no_rights(&self) -> bool {
+        self.rules().any(|(_, rule)| rule.no_rights)
+    }
+
     /// Whether a policy keeps the job away from this backend of its queue.
     pub(super) fn forbids(&self, name: &BackendName) -> Option<Misfit> {
         self.rules().find_map(|(index, rule)| {

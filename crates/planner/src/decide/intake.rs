@@ -147,7 +147,7 @@ impl<'a> Round<'a> {
         let row = &candidate.row;
         let reason = match (&candidate.verdict, standstill) {
             (_, Some(reason)) => reason,
-            (Verdict::Ours(request), None) => match self.place(key, row.id, request) {
+            (Verdict::Ours(request), None) => match self.place(key, row.id, Some(row), request) {
                 Ok(offer) => {
                     self.room.promise(self.policy, key, request, offer);
                     return self.take_on(key, row, Some(request), None);

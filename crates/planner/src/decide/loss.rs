@@ -35,9 +35,10 @@ enum Next {
 
 impl Round<'_> {
     /// The machine of a job that an agent has is no more, and Buildkite, asked after that, still
-    /// counts on the agent. What its own deadline or its job's hunger ended is no loss.
+    /// counts on the agent; or the machine was taken away, where the agent may have had the time to
+    /// give its job up. What its own deadline or its job's hunger ended is no loss.
     pub(super) fn notice_loss(&mut self, entry: &Entry) {
-        if self.policy.retry_lost.is_none() || entry.loss.is_some() || !had_agent(entry) {
+        if entry.loss.is_some() || !had_agent(entry) {
             return;
         }
         let Some(attempt) = entry.current() else { return };
@@ -48,7 +49,9 @@ impl Round<'_> {
             return;
         }
         let Some(over_at) = attempt.end_seen_at.or(attempt.gone_at) else { return };
-        if self.word(over_at).is_some_and(|(_, answer)| answer.state.may_be_ours()) {
+        let taken = attempt.ended.as_deref().is_some_and(|end| end.taken);
+        let missed = || self.word(over_at).is_some_and(|(_, answer)| answer.state.may_be_ours());
+        if taken || missed() {
             self.lost(entry, LossStep::Noticed { attempt: attempt.number });
         }
     }

@@ -198,7 +198,7 @@ impl Round<'_> {
         // What may not begin just now takes no room from others, and keeps none from trying.
         let offer = match self.standstill(&entry.queue) {
             Some(reason) => Err(reason),
-            None => self.place(&entry.queue, entry.job, request).cloned(),
+            None => self.place(&entry.queue, entry.job, entry.row.as_deref(), request).cloned(),
         };
         if let Ok(offer) = &offer {
             // Kept for it from the first reservation on: no more are reserved than can start.

@@ -8,8 +8,8 @@ use super::trials::Trials;
 use super::usage::{Amount, Usage};
 use crate::ledger::{Used, sum, used};
 use crate::{
-    BackendName, BackendPolicy, BackendSeen, Bound, Failure, JobId, Ledger, Limits, MachineSeen,
-    Observation, Offer, Policy, QueueKey, Reason, Request, Scope, Timestamp,
+    BackendName, BackendPolicy, BackendSeen, Bound, Failure, JobId, JobRow, Ledger, Limits,
+    MachineSeen, Observation, Offer, Policy, QueueKey, Reason, Request, Scope, Timestamp,
 };
 
 /// How long a backend that is not listed any more is still trusted with new machines.
@@ -136,9 +136,10 @@ impl<'a> Round<'a> {
         &mut self,
         queue: &QueueKey,
         job: JobId,
+        row: Option<&JobRow>,
         request: &'r Request,
     ) -> Result<&'r Offer, Reason> {
-        match self.after_loss_of(job, request) {
+        match self.after_loss_of(job, row, request) {
             Some(offers) => self.first_open(queue, request, offers.into_iter()),
             None => self.first_open(queue, request, request.offers.iter()),
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Round;
-use crate::{Attempt, BackendName, FailureClass, JobId, Offer, Request, Spot};
+use crate::{Attempt, BackendName, FailureClass, JobId, JobRow, LostOn, Offer, Request, Spot};
 
 impl Round<'_> {
     /// The offers in the order in which they are tried after a loss; nothing: there was none, and
@@ -12,9 +12,12 @@ impl Round<'_> {
     pub(super) fn after_loss_of<'r>(
         &self,
         job: JobId,
+        row: Option<&JobRow>,
         request: &'r Request,
     ) -> Option<Vec<&'r Offer>> {
-        let lost_on = self.ledger.retries.lost_on(job);
+        let known = self.ledger.retries.lost_on(job).cloned();
+        let lost_on = known.or_else(|| self.likely_lost_on(row?));
+        let lost_on = lost_on.as_ref();
         let attempts = self.ledger.entries.get(&job).map_or(&[][..], |entry| &entry.attempts);
         let mut places: Vec<(&BackendName, &Arc<str>)> =
             attempts.iter().filter_map(came_to_nothing).collect();
@@ -31,6 +34,18 @@ impl Round<'_> {
         // Stable: otherwise the order stays. A place that is the only one is better than none.
         offers.sort_by_key(|offer| places.contains(&(&offer.backend, &offer.place)));
         Some(offers)
+    }
+
+    /// Where a job of the same step was lost just now. A rule of the pipeline's retries it at once,
+    /// and the lost job's record names its successor some seconds later only.
+    fn likely_lost_on(&self, row: &JobRow) -> Option<LostOn> {
+        let retries = |lost: &JobRow| {
+            lost.scheduled_at < row.scheduled_at
+                && (&lost.pipeline, lost.build, &lost.step, &lost.rules)
+                    == (&row.pipeline, row.build, &row.step, &row.rules)
+        };
+        let lost = self.unreplaced.iter().find(|(lost, _)| retries(lost));
+        lost.map(|(_, on)| on.clone())
     }
 }
 

@@ -1,6 +1,8 @@
 //! What developers are told, and how often: each cause once as soon as it is known, a place in the
 //! queue now and then, and never so much that nothing is left for the end.
 
+use std::time::Duration;
+
 use super::Round;
 use crate::{
     Action, Attempt, CutShort, Entry, Event, Finish, JobId, Notice, QueueKey, Reason, Told,
@@ -9,6 +11,8 @@ use crate::{
 /// Buildkite takes 100 notifications for a job; the last three are kept for its end.
 const NOTICES_MOST: u32 = 100;
 const NOTICES_WAITING: u32 = NOTICES_MOST - 3;
+/// How long before its machine's end a job may have ended by being given up.
+const GIVEN_UP: Duration = Duration::from_secs(10);
 
 impl Round<'_> {
     /// Tells of a wait, where its reason is one that a developer can understand or act on.
@@ -44,12 +48,15 @@ impl Round<'_> {
         if !had_agent(entry) || !is_last || attempt.failed.is_some() || end.refused.is_some() {
             return;
         }
+        // An agent that was told of it in time has given its job up just before.
+        let given_up = |(_, at)| seen_at.since(at) < GIVEN_UP;
+        let taken = end.taken && entry.ended.is_none_or(given_up);
         let missed = || self.word(seen_at).is_some_and(|(_, answer)| answer.state.may_be_ours());
         let why = if end.oom_killed {
             CutShort::OutOfMemory { memory: attempt.memory, ran: end.ran.clone() }
         } else if end.deadline_reached {
             CutShort::Deadline
-        } else if missed() {
+        } else if taken || missed() {
             CutShort::Lost { cause: end.cause.clone() }
         } else {
             return;

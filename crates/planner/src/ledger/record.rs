@@ -196,7 +196,9 @@ impl Ledger {
     }
 
     fn forget(&mut self, job: JobId, at: Timestamp) {
-        self.entries.remove(&job);
+        if let Some(entry) = self.entries.remove(&job) {
+            self.retries.outlive(&entry, at);
+        }
         self.told.remove(&job);
         self.left.insert(job, at);
         if self.left.len() >= self.left_most {

@@ -60,6 +60,18 @@ fn what_is_known_decides() {
 }
 
 #[test]
+fn forks_get_machines_without_rights_where_a_policy_says_so() {
+    let policy = with(&[Rule { fork: Some(true), no_rights: true, ..Rule::default() }]);
+    let verdict = |origin| show(&assess_with(&row("cpu=2", "web", "main"), &origin, &policy));
+    let of_a_fork = verdict(known(Some(true), Some(true), &[]));
+    assert!(of_a_fork.contains("no rights of its own"), "{of_a_fork}");
+    let ours = verdict(known(Some(true), Some(false), &[]));
+    assert!(!ours.contains("rights"), "{ours}");
+    assert_eq!(verdict(OriginSeen::default()), "undecided by [0]", "it makes a difference");
+    assert!(verdict(denied()).contains("no rights of its own"), "the stricter holds");
+}
+
+#[test]
 fn a_look_is_asked_for_only_where_the_verdict_depends_on_it() {
     let nobody = OriginSeen::default();
     let policy = with(&[Rule::default(), forks()]);

@@ -205,6 +205,7 @@ fn request(number: u32) -> Arc<Request> {
         arch: None,
         families: Vec::new(),
         or_any_family: false,
+        no_rights: false,
         gpu: None,
         image: None,
         spot: Spot::Allow,
@@ -259,6 +260,7 @@ pub(crate) fn end(at: Timestamp) -> EndSeen {
         oom_killed: false,
         ran: None,
         deadline_reached: false,
+        taken: false,
         refused: None,
         shortage: None,
     }

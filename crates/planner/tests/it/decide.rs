@@ -205,7 +205,8 @@ fn a_full_journal_begins_nothing_and_goes_on_deleting() {
         .ended_machine(2, 1)
         .said(2, Running)
         .journal_full();
-    check(&scene, "tell 2: lost, delete 2/1; 1 waits: journal full, 0 ahead, told");
+    let noticed = scene.decided().facts.into_iter().fold(scene, |scene, fact| scene.record(fact));
+    check(&noticed, "tell 2: lost, delete 2/1; 1 waits: journal full, 0 ahead, told");
 }
 
 #[test]

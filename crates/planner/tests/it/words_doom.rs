@@ -29,6 +29,7 @@ fn ended(before: Tried, cause: &str, log: &str, oom_killed: bool) -> Tried {
     let end = EndSeen {
         at: START.plus(Duration::from_secs(90)),
         deadline_reached: false,
+        taken: false,
         refused: None,
         shortage: None,
         cause: cause.into(),

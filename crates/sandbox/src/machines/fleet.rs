@@ -230,6 +230,7 @@ impl Fleet {
                 refused: None,
                 fields: BTreeMap::new(),
                 deadline_reached: false,
+                taken: false,
             });
         });
     }

@@ -76,6 +76,7 @@ impl Rig {
             agent_name: "n".to_owned(),
             agent_tags: vec!["queue=q".to_owned()],
             image: None,
+            no_rights: false,
         }
     }
 

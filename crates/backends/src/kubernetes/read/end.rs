@@ -116,6 +116,7 @@ fn of_container(
     };
     if let Some(words) = disruption(pod) {
         end.cause = words;
+        end.taken = true;
     }
     end
 }
@@ -147,6 +148,7 @@ fn of_message(message: Message, pod: &Pod, terminated: &Terminated, at: Timestam
         // What ran when it was killed is what had most: since then there is less of it.
         ran: memory.fullest().and_then(memory::ran),
         deadline_reached: of == Cause::Deadline,
+        taken: false,
         refused: image.is_unfit().then_some(Class::Rejected),
         fields: std::collections::BTreeMap::new(),
     }
@@ -238,7 +240,7 @@ fn of_failed_pod(pod: &Pod, now: Timestamp) -> MachineEnd {
     let failed = pod.before.iter().find_map(|one| Some((one, one.state.terminated.as_deref()?)));
     let at = failed.and_then(|(_, end)| end.finished_at).unwrap_or(now);
     if let Some(words) = disruption(pod) {
-        return ended(at, words);
+        return taken(at, words);
     }
     if let Some((container, terminated)) = failed {
         let said: &str =
@@ -287,10 +289,10 @@ fn silent_node(pod: &Pod, now: Timestamp) -> Option<MachineEnd> {
     if let Some(since) = unheard_of(pod) {
         // Nobody is there to take its grace, or to tell of its end.
         let told = pod.holds("DisruptionTarget").and_then(|told| told.last_transition_time);
-        return Some(ended(told.unwrap_or(since), lost_node(pod)));
+        return Some(taken(told.unwrap_or(since), lost_node(pod)));
     }
     let gone_at = deleted_at.checked_add(NODE_SILENT).ok()?;
-    (pod.node.is_some() && now >= gone_at).then(|| ended(gone_at, lost_node(pod)))
+    (pod.node.is_some() && now >= gone_at).then(|| taken(gone_at, lost_node(pod)))
 }
 
 /// A container that waits for what will not come.
@@ -321,9 +323,14 @@ fn ended(at: Timestamp, cause: String) -> MachineEnd {
         oom_killed: false,
         ran: None,
         deadline_reached: false,
+        taken: false,
         refused: None,
         fields: std::collections::BTreeMap::new(),
     }
+}
+
+fn taken(at: Timestamp, cause: String) -> MachineEnd {
+    MachineEnd { taken: true, ..ended(at, cause) }
 }
 
 fn refused(at: Timestamp, class: Class, words: String) -> MachineEnd {

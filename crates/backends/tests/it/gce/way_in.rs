@@ -204,6 +204,7 @@ async fn a_preempted_machine_stops_its_agent_at_once_and_says_why() {
         .expect("it is on spot");
     let end = ended(&gce, &order).await;
     assert!(end.cause.starts_with("Google took the spot machine back"), "{end:?}");
+    assert!(end.taken, "what ran on it was lost by that: {end:?}");
     gce.delete(&order.name).await.expect("delete");
     ground.nothing_is_left().await;
 }

@@ -51,6 +51,7 @@ async fn a_machine_makes_room_for_a_pod_of_a_higher_priority() {
     println!("preempted, and known after {took:?}");
     assert_eq!(end.cause, "its pod made room for one of a higher priority");
     assert!(end.log_tail.contains("asked to stop"), "its agent was told: {}", end.log_tail);
+    assert!(end.taken, "what ran on it was lost by that: {end:?}");
     assert!(took <= WITH_NOTICE, "{took:?}");
     // The other one gets the room, and what waits for it says why.
     ground.kubectl(&["wait", "pod/urgent", "--for=condition=Ready", "--timeout=60s"]).await;

@@ -66,11 +66,12 @@ fn told(machine: &Machine) -> String {
     let Some(end) = &machine.ended else {
         return format!("{:?}: {}", machine.phase, machine.note.as_deref().unwrap_or("-"));
     };
-    let MachineEnd { oom_killed, deadline_reached, refused, .. } = end;
+    let MachineEnd { oom_killed, deadline_reached, refused, taken, .. } = end;
     let marks = [
         refused.map(|class| format!("{class:?}")),
         oom_killed.then(|| "oom".to_owned()),
         deadline_reached.then(|| "deadline".to_owned()),
+        taken.then(|| "taken".to_owned()),
     ];
     let marks: Vec<String> = marks.into_iter().flatten().collect();
     let marks = if marks.is_empty() { String::new() } else { format!(" [{}]", marks.join(", ")) };

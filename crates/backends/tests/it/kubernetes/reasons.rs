@@ -225,7 +225,8 @@ async fn what_is_done_to_a_running_pod() {
     let pod = ground.pod_of(&evicted).await;
     let low = "The node was low on resource: ephemeral-storage.";
     ground.node.evict(&ground.namespace, &pod, low).expect("evicted");
-    assert_eq!(end_of(&evicted).await.cause, format!("its pod was evicted: {low}"));
+    let end = end_of(&evicted).await;
+    assert_eq!((end.cause, end.taken), (format!("its pod was evicted: {low}"), true));
 
     let drained = order(&ground);
     connected(&backend, &drained).await;

@@ -62,6 +62,7 @@ fn order() -> Order {
         agent_name: format!("jitney-{}-1", id.as_simple()),
         agent_tags: vec!["queue=jit".to_owned(), "price=$(HOME) in $".to_owned()],
         image: None,
+        no_rights: false,
     }
 }
 
@@ -200,6 +201,22 @@ fn a_template_lies_under_ours_by_name() {
     settings.template = TemplateFrom::Here(template.clone());
     check("over_a_template", &order, &settings);
     assert_eq!(template.doubt(), Some(TemplateError::Beside("docker".to_owned())));
+}
+
+#[test]
+fn a_pod_without_rights_is_nobody_in_particular() {
+    let (mut order, mut settings) = (order(), settings());
+    settings.service_account = Some("ci-jobs".to_owned());
+    let mut theirs = job_in_the_cluster();
+    theirs["spec"]["template"]["spec"]["serviceAccountName"] = json!("theirs");
+    settings.template = TemplateFrom::Here(Template::from_job(&theirs).expect("a template"));
+    let account = |order: &Order| {
+        let made = job(order, &settings, "s").expect("a Job");
+        made.pointer("/spec/template/spec/serviceAccountName").cloned()
+    };
+    assert_eq!(account(&order), Some(json!("ci-jobs")));
+    order.no_rights = true;
+    assert_eq!(account(&order), Some(json!("default")));
 }
 
 #[test]

@@ -16,21 +16,39 @@ use crate::record::{Bound, Line, Statistic, Unit};
 const ARRIVALS: Arrivals = Arrivals { together: 25, every: Duration::from_millis(100), times: 200 };
 const REACH: f64 = 200.0;
 
+/// A run leaves thousands of Jobs to be deleted one by one, which takes minutes.
+const RUNS: usize = 3;
+
+/// Under controllers as shipped, and under ones that make as many calls as they can: these leave an
+/// API server on the same two cores little for ours.
 pub(in crate::figures) async fn measure(runs: usize) -> Done<Measured> {
-    let ground = Ground::set(Controllers::Quick, Agents::NeverBegin).await?;
+    let shipped = streams(Controllers::AsShipped, runs.min(RUNS)).await?;
+    let quick = streams(Controllers::Quick, runs.min(RUNS)).await?;
+    let reach = [Bound::at_least(Statistic::Median, REACH)];
+    let mut all = lines("250 arrive per second", &reach, &shipped)?;
+    all.extend(lines("quick controllers", &[], &quick)?);
+    Ok(Measured::from(all))
+}
+
+fn lines(which: &str, reach: &[Bound], streams: &[Stream]) -> Done<Vec<Line>> {
+    let line = |what: &str, unit, reach: &[Bound], samples: &[Vec<f64>]| {
+        Line::new(format!("{which}: {what}"), unit, reach, samples)
+    };
+    Ok(vec![
+        line("dispatched", Unit::Rate, reach, &each(streams, |run| run.per_second))?,
+        line("visible to Job", Unit::Millis, &[], &samples(streams, |run| &run.waited))?,
+        line("behind as the last arrive", Unit::Jobs, &[], &each(streams, |run| run.behind))?,
+        line("Jitney's processor", Unit::Share, &[], &each(streams, |run| run.share))?,
+    ])
+}
+
+async fn streams(controllers: Controllers, runs: usize) -> Done<Vec<Stream>> {
+    let ground = Ground::set(controllers, Agents::NeverBegin).await?;
     let mut streams = Vec::new();
     for _ in 0..runs {
         streams.push(run(&ground).await?);
     }
-    let reach = [Bound::at_least(Statistic::Median, REACH)];
-    let rate = each(&streams, |run| run.per_second);
-    let behind = each(&streams, |run| run.behind);
-    Ok(Measured::from(vec![
-        Line::new("250 arrive per second: dispatched", Unit::Rate, &reach, &rate)?,
-        Line::new("visible to Job", Unit::Millis, &[], &samples(&streams, |run| &run.waited))?,
-        Line::new("behind as the last arrive", Unit::Jobs, &[], &behind)?,
-        Line::new("Jitney's processor", Unit::Share, &[], &each(&streams, |run| run.share))?,
-    ]))
+    Ok(streams)
 }
 
 async fn run(ground: &Ground) -> Done<Stream> {

@@ -218,6 +218,7 @@ fn shape_json(shape: &Shape) -> Value {
         time,
         zone,
         region,
+        no_rights,
     } = shape;
     json!({
         "cpu_millis": cpu.millis(),
@@ -234,6 +235,7 @@ fn shape_json(shape: &Shape) -> Value {
         "time_seconds": time.as_secs(),
         "zone": zone,
         "region": region,
+        "no_rights": no_rights,
     })
 }
 

@@ -123,6 +123,7 @@ impl Job {
                 arch: None,
                 families: Vec::new(),
                 or_any_family: false,
+                no_rights: false,
                 gpu: None,
                 image: None,
                 spot: Spot::Allow,

@@ -79,9 +79,13 @@ fn a_machine_that_ended_under_its_job_is_a_loss_when_buildkite_says_so_after_its
 }
 
 #[test]
-fn nothing_is_noticed_where_nobody_wants_retries() {
+fn nothing_is_asked_where_nobody_wants_retries() {
     let scene = Scene::new().running(job(1), 1).after(1).ended_machine(1, 1).said(1, Running);
-    check(&scene, "tell 1: lost, delete 1/1");
+    check(&scene, "fact 1 Noticed { attempt: 1 }");
+    let noticed = scene.loses(1, LossStep::Noticed { attempt: 1 });
+    check(&noticed, "tell 1: lost, delete 1/1");
+    let ended = noticed.deleted(1, 1).after(200).said(1, Finished).settled();
+    check(&ended.after(6).listed_now(), "fact 1 forgotten");
 }
 
 #[test]
@@ -97,6 +101,25 @@ fn hunger_and_deadline_are_no_losses() {
 fn a_vanished_machine_is_a_loss_when_buildkite_still_counts_on_its_agent() {
     let gone = Scene::new().retry_lost(2).running(job(1), 1).after(1).deleted(1, 1).settled();
     check(&gone.after(6).said(1, Running), "fact 1 Noticed { attempt: 1 }");
+}
+
+#[test]
+fn what_was_taken_away_is_a_loss_though_its_agent_gave_the_job_up_in_time() {
+    let running = Scene::new().retry_lost(2).running(job(1), 1).after(1);
+    let taken = running.ended_with(1, 1, |end| end.taken = true).said(1, Finished);
+    check(&taken, "fact 1 ended, fact 1 Noticed { attempt: 1 }");
+    let noticed = taken.settled().loses(1, LossStep::Noticed { attempt: 1 });
+    check(&noticed, "tell 1: lost, delete 1/1");
+    let long_ago = running.said(1, Finished).settled().after(60).listed_now();
+    let long_ago = long_ago.ended_with(1, 1, |end| end.taken = true);
+    let long_ago = long_ago.loses(1, LossStep::Noticed { attempt: 1 });
+    check(&long_ago, "delete 1/1, record 1");
+    let over = noticed.deleted(1, 1).after(6).listed_now();
+    check(&over, "record 1");
+    let other = over.loses(1, LossStep::Read { record: record(RecordedEnd::Other) });
+    check(&other, "fact 1 Left { why: NotLost }");
+    let lost = over.loses(1, LossStep::Read { record: record(RecordedEnd::Lost) });
+    check(&lost, "retry 1");
 }
 
 #[test]

@@ -294,6 +294,7 @@ impl Scene {
             oom_killed: false,
             ran: None,
             deadline_reached: false,
+            taken: false,
             refused: None,
             shortage: None,
         };

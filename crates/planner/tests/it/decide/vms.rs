@@ -176,6 +176,25 @@ fn who_takes_the_place_of_a_lost_job_goes_elsewhere_and_not_on_spot() {
 }
 
 #[test]
+fn a_retry_by_rule_stays_off_spot_before_anybody_knows_whose_place_it_takes() {
+    let offer = wanted(1).request().offers[0].clone();
+    let runs = Scene::new().taken(wanted(1)).reserved(1).asked_for(1, 1, offer).answered(1, 1);
+    let (job, at) = (Scene::id(1), runs.now);
+    let lost = runs.record(Event::Loss { job, loss: LossStep::Noticed { attempt: 1 }, at });
+    let choice = |scene: &Scene, next: Job| {
+        let number = next.number;
+        scene.taken(next).reserved(number).token(number, 1).choice(number)
+    };
+    assert_eq!(choice(&lost, wanted(2).scheduled(1)), "n2-standard-2 r1-b");
+    // A job that was there before it is another one of the build, and no retry.
+    assert_eq!(choice(&lost, wanted(2)), "n2-standard-2 r1-a spot");
+    assert_eq!(choice(&runs, wanted(2).scheduled(1)), "n2-standard-2 r1-a spot");
+    let loss = LossStep::Replaced { by: Scene::id(9), on: None };
+    let known = lost.record(Event::Loss { job, loss, at });
+    assert_eq!(choice(&known, wanted(2).scheduled(1)), "n2-standard-2 r1-a spot");
+}
+
+#[test]
 fn a_machine_that_came_to_nothing_is_made_anew_in_another_place() {
     let offer = wanted(1).request().offers[0].clone();
     let scene = Scene::new().taken(wanted(1)).reserved(1).asked_for(1, 1, offer).answered(1, 1);

@@ -16,6 +16,9 @@ use super::clocks::Skew;
 use super::faults::{Kind, Side};
 use super::world::{Happening, Sim};
 
+const PREEMPTING: &str = "the machine is being preempted";
+const PREEMPTED: &str = "the machine was preempted";
+
 /// What will become of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -290,8 +293,9 @@ impl Sim<'_> {
         if runs && self.buildkite.holds_job(job, serial) && !self.is_down(&Side::Buildkite) {
             self.buildkite.set(job, JobState::Finished);
             self.tell(Some(job), || "the job is ended before the machine is taken".to_owned());
+            self.is_lost(job);
         }
-        self.agent_leaves(serial, "the machine is being preempted");
+        self.agent_leaves(serial, PREEMPTING);
     }
 
     /// Some clouds show what they took away for a while, others do not.
@@ -300,7 +304,7 @@ impl Sim<'_> {
         if self.dice.chance(500) {
             return self.removed(serial, "it was preempted");
         }
-        self.agent_leaves(serial, "the machine was preempted");
+        self.agent_leaves(serial, PREEMPTED);
     }
 
     /// It never comes up: nobody was started.
@@ -393,6 +397,7 @@ impl Sim<'_> {
                 oom_killed: false,
                 ran: None,
                 deadline_reached: false,
+                taken: matches!(cause, PREEMPTING | PREEMPTED),
                 refused: None,
                 shortage: None,
             }));

@@ -29,7 +29,7 @@ pub(crate) struct Fate {
 }
 
 impl Sim<'_> {
-    /// Buildkite gives an agent up. Some pipelines have a rule that retries such a job.
+    /// Buildkite gives an agent up, or hears that it is stopped. Some pipelines have a rule that retries such a job.
     pub(crate) fn is_lost(&mut self, job: JobId) {
         let Some(known) = self.buildkite.jobs.get_mut(&job) else { return };
         known.fate.lost = true;
@@ -45,6 +45,7 @@ impl Sim<'_> {
         known.fate.successor = Some(by);
         let (mut row, verdict) = (known.row().as_ref().clone(), known.candidate.verdict.clone());
         row.id = by;
+        row.scheduled_at = self.buildkite.clock.shows(self.now);
         let next = Job {
             candidate: Arc::new(Candidate { row: Arc::new(row), verdict }),
             state: JobState::NotReady,

@@ -182,6 +182,7 @@ fn request(dice: &mut Dice) -> Request {
         arch: None,
         families: Vec::new(),
         or_any_family: false,
+        no_rights: false,
         gpu: None,
         image: None,
         spot: Spot::Allow,

@@ -114,7 +114,7 @@ fn what_was_taken_away_is_a_loss_though_its_agent_gave_the_job_up_in_time() {
     let long_ago = long_ago.ended_with(1, 1, |end| end.taken = true);
     let long_ago = long_ago.loses(1, LossStep::Noticed { attempt: 1 });
     check(&long_ago, "delete 1/1, record 1");
-    let over = noticed.deleted(1, 1).after(6).listed_now();
+    let over = noticed.deleted(1, 1).after(6).listed_now().settled();
     check(&over, "record 1");
     let other = over.loses(1, LossStep::Read { record: record(RecordedEnd::Other) });
     check(&other, "fact 1 Left { why: NotLost }");

@@ -136,6 +136,7 @@ pub(crate) enum Outcome {
         job: JobId,
         attempt: u32,
         ok: bool,
+        retry_after: Option<Duration>,
     },
     Finished {
         queue: QueueKey,

@@ -111,6 +111,9 @@ pub enum Event {
         job: JobId,
         attempt: u32,
         ok: bool,
+        /// When the backend said how long to wait.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<Duration>,
         at: Timestamp,
     },
     /// A listing begun after its end shows that the machine is no more.

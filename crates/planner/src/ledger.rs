@@ -32,7 +32,8 @@ const REMEMBER_LEFT: Duration = Duration::from_secs(90);
 /// All jobs in our hands, and what we remember beyond single jobs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
-    pub(crate) entries: BTreeMap<JobId, Entry>,
+    /// By reference, as they are large and a map keeps room for nearly twice as many as it has.
+    pub(crate) entries: BTreeMap<JobId, Box<Entry>>,
     /// What refused machines lately, for a reason that time may heal.
     #[serde(with = "crate::pairs")]
     pub(crate) cooling: BTreeMap<Refuser, Cooling>,
@@ -52,7 +53,7 @@ pub struct Ledger {
     texts: Texts,
 }
 
-/// One job in our hands.
+/// One job in our hands. What few of them have is kept by reference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub job: JobId,
@@ -74,16 +75,16 @@ pub struct Entry {
     /// How many attempts count against the queue's limit.
     pub charged: u32,
     /// The last failure, also of a create that made nothing.
-    pub last_failure: Option<Failed>,
+    pub last_failure: Option<Box<Failed>>,
     pub acquired_at: Option<Timestamp>,
     /// When Buildkite first said that the job is being stopped.
     pub stopping_at: Option<Timestamp>,
     /// How and when it ended, as far as Buildkite said.
     pub ended: Option<(JobState, Timestamp)>,
-    pub doom: Option<Doom>,
+    pub doom: Option<Box<Doom>>,
     pub finish: Finish,
     /// Whether its machine was lost under it, and what follows.
-    pub loss: Option<Loss>,
+    pub loss: Option<Box<Loss>>,
     /// The lost job whose place it takes.
     pub predecessor: Option<JobId>,
     pub told: Told,
@@ -125,7 +126,7 @@ pub struct Attempt {
     pub ended: Option<Arc<EndSeen>>,
     /// When we saw that it had ended.
     pub end_seen_at: Option<Timestamp>,
-    pub failed: Option<Failed>,
+    pub failed: Option<Box<Failed>>,
     pub delete: Delete,
     /// When a listing showed that it is no more. From then on the attempt holds nothing.
     pub gone_at: Option<Timestamp>,
@@ -167,6 +168,8 @@ pub enum Delete {
     Refused {
         at: Timestamp,
         tries: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after: Option<Duration>,
     },
     Confirmed {
         at: Timestamp,
@@ -230,12 +233,12 @@ pub struct Moment {
 impl Ledger {
     /// All jobs in our hands.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+        self.entries.values().map(|entry| &**entry)
     }
 
     #[must_use]
     pub fn entry(&self, job: JobId) -> Option<&Entry> {
-        self.entries.get(&job)
+        self.entries.get(&job).map(|entry| &**entry)
     }
 }
 

@@ -233,7 +233,7 @@ impl Retries {
 impl Ledger {
     /// Lost jobs of which nobody knows what takes their place, and where they were lost.
     pub(crate) fn unreplaced(&self, now: Timestamp) -> Vec<(&JobRow, LostOn)> {
-        let here = self.entries.values().filter_map(Entry::unreplaced);
+        let here = self.entries.values().filter_map(|entry| entry.unreplaced());
         let here = here.map(|(row, on)| (&**row, on));
         let lately = self.retries.unreplaced.iter();
         let lately = lately.filter(|lost| now.since(lost.at) < UNREPLACED_REMEMBERED);
@@ -276,12 +276,9 @@ impl Entry {
     }
 
     fn lose(&mut self, step: LossStep, at: Timestamp) {
-        let loss = self.loss.get_or_insert(Loss {
-            noticed_at: at,
-            record: None,
-            retry: Retry::No,
-            left: None,
-            successor: None,
+        let loss = self.loss.get_or_insert_with(|| {
+            let (record, left, successor) = (None, None, None);
+            Box::new(Loss { noticed_at: at, record, retry: Retry::No, left, successor })
         });
         match step {
             LossStep::Noticed { .. } => {}

@@ -17,7 +17,9 @@ use crate::Done;
 use crate::cores::Cores;
 use crate::process::Process;
 use crate::record::{Bound, Line, Statistic, Unit, float};
-use crate::stage::{buildkite, cancel, configure, free_address, millis, new_jobs, ready, run};
+use crate::stage::{
+    buildkite, cancel, configure, free_address, millis, new_jobs, ready, run, until,
+};
 
 /// V1: so many jobs, the last insert within so many milliseconds.
 const AT_ONCE: usize = 1_000;
@@ -125,6 +127,12 @@ impl Stage {
         let came = timeout(PATIENCE, all).await;
         came.map_err(|_| format!("{count} inserts: not within {PATIENCE:?}"))?;
         let program_ms = (self.program.processor()? - before) * 1000.0;
+        // A call is in the log once it is answered.
+        until("all inserts are answered", async || {
+            let inserts = self.cloud.requests().iter().filter(|it| it.route == INSERT).count();
+            Ok(inserts >= count)
+        })
+        .await?;
         Ok((jobs, self.reckoned(at, program_ms)))
     }
 

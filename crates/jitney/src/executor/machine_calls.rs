@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backends::{Backend, Hardware, Labels, Order, Resources, Vm};
+use backends::{Backend, Class, Error, Hardware, Labels, Order, Resources, Vm};
 use planner::{
     BackendName, Create, CreateOutcome, Failure, FailureClass, JobId, MachineName, Nic, Offer,
     Shape, Spot,
@@ -72,8 +72,9 @@ impl Executor {
         attempt: u32,
     ) {
         let Some(lanes) = self.lanes.get(&backend) else {
-            return self
-                .spawn(async move { Outcome::Deleted { backend, job, attempt, ok: false } });
+            let (ok, retry_after) = (false, None);
+            let failed = Outcome::Deleted { backend, job, attempt, ok, retry_after };
+            return self.spawn(async move { failed });
         };
         let removal = Removal { name, job, attempt };
         lanes.deletes.send(removal).expect("lanes are open as long as the executor is there");
@@ -146,19 +147,22 @@ impl Remover {
     pub(super) async fn delete(&self, removal: Removal) -> Outcome {
         let Removal { name, job, attempt } = removal;
         let backend = self.name.clone();
-        let ok = match timeout(TIMEOUT, self.backend.delete(name.as_str())).await {
-            Ok(Ok(())) => true,
+        let (ok, retry_after) = match timeout(TIMEOUT, self.backend.delete(name.as_str())).await {
+            Ok(Ok(())) => (true, None),
+            Ok(Err(Error { class: Class::Rate, retry_after: Some(wait), .. })) => {
+                (false, Some(wait))
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%backend, machine = %name, %job, %error, "failed to delete a machine");
-                false
+                (false, error.retry_after)
             }
             Err(_) => {
                 let seconds = TIMEOUT.as_secs();
                 tracing::warn!(%backend, machine = %name, %job, seconds, "a delete got no answer");
-                false
+                (false, None)
             }
         };
-        Outcome::Deleted { backend, job, attempt, ok }
+        Outcome::Deleted { backend, job, attempt, ok, retry_after }
     }
 }
 

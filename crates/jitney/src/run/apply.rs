@@ -160,10 +160,10 @@ impl State {
                 self.record(Event::CreateEnded { job, attempt, outcome, at });
                 self.executor.poke(&backend);
             }
-            Outcome::Deleted { backend, job, attempt, ok } => {
+            Outcome::Deleted { backend, job, attempt, ok, retry_after } => {
                 self.count("delete", !ok);
                 let at = self.clock.now();
-                self.record(Event::DeleteEnded { job, attempt, ok, at });
+                self.record(Event::DeleteEnded { job, attempt, ok, retry_after, at });
                 self.executor.poke(&backend);
             }
             Outcome::Finished { queue, job, started_at, outcome, failed } => {

@@ -86,7 +86,7 @@ fn is_trouble(event: &Event) -> bool {
     match event {
         Event::AttemptFailed { .. }
         | Event::CreateEnded { outcome: CreateOutcome::Failed(_), .. }
-        | Event::DeleteEnded { ok: false, .. }
+        | Event::DeleteEnded { ok: false, retry_after: None, .. }
         | Event::Doomed { .. }
         | Event::NotIssued { .. }
         | Event::Loss { loss: LossStep::Noticed { .. } | LossStep::Left { .. }, .. } => true,

@@ -18,6 +18,8 @@ use crate::{
 pub(super) const CALL_LOST: Duration = Duration::from_secs(120);
 const DELETE_AGAIN_FIRST: Duration = Duration::from_millis(500);
 const DELETE_AGAIN_MOST: Duration = Duration::from_secs(15);
+/// Whatever a backend says: a minute's rate, and some more.
+const DELETE_WAITS_MOST: Duration = Duration::from_secs(90);
 /// A machine may take this long to go after its delete was confirmed.
 const DELETE_TAKES: Duration = Duration::from_secs(10);
 
@@ -225,9 +227,11 @@ impl Round<'_> {
         let now = match attempt.delete {
             Delete::No => true,
             Delete::Intended { at, .. } => self.due(at.plus(CALL_LOST)),
-            Delete::Refused { at, tries } => {
-                let tries = tries.saturating_sub(1);
-                self.due(at.plus(doubled(DELETE_AGAIN_FIRST, tries, DELETE_AGAIN_MOST)))
+            Delete::Refused { at, tries, retry_after } => {
+                let doubled =
+                    doubled(DELETE_AGAIN_FIRST, tries.saturating_sub(1), DELETE_AGAIN_MOST);
+                let wait = retry_after.map_or(doubled, |wait| wait.min(DELETE_WAITS_MOST));
+                self.due(at.plus(wait))
             }
             // Confirmed, and a listing that cannot be behind still shows it.
             Delete::Confirmed { at } => {

@@ -129,7 +129,7 @@ impl Round<'_> {
     }
 
     fn doomed(&self, entry: &Entry) -> Option<Doom> {
-        let Failed { failure, backend, .. } = entry.last_failure.as_ref()?;
+        let Failed { failure, backend, .. } = entry.last_failure.as_deref()?;
         if failure.class == FailureClass::Rejected {
             let first = || Some(entry.request.as_ref()?.offers.first()?.backend.clone());
             let backend = backend.clone().or_else(first)?;

@@ -40,9 +40,10 @@ impl Round<'_> {
     /// and the lost job's record names its successor some seconds later only.
     fn likely_lost_on(&self, row: &JobRow) -> Option<LostOn> {
         let retries = |lost: &JobRow| {
-            lost.scheduled_at < row.scheduled_at
-                && (&lost.pipeline, lost.build, &lost.step, &lost.rules)
-                    == (&row.pipeline, row.build, &row.step, &row.rules)
+            lost.build == row.build
+                && lost.scheduled_at < row.scheduled_at
+                && (&lost.pipeline, &lost.step, &lost.rules)
+                    == (&row.pipeline, &row.step, &row.rules)
         };
         let lost = self.unreplaced.iter().find(|(lost, _)| retries(lost));
         lost.map(|(_, on)| on.clone())

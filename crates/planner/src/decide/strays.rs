@@ -16,7 +16,7 @@ impl Round<'_> {
             // A listing may be behind its time, so what was removed a moment ago is not news.
             let settled = listed_at.minus(self.listing_lag(name));
             for machine in backend.machines.values() {
-                let entry = entries.get(&machine.job);
+                let entry = entries.get(&machine.job).map(|entry| &**entry);
                 let unknown = self.unknown(name, machine, entry, settled);
                 if self.is_strangers(name, backend, machine, entry, unknown) {
                     self.stranger(machine);

@@ -90,6 +90,9 @@ impl Event {
                 (*at, format!("attempt {attempt}: machine is being deleted"))
             }
             Self::DeleteEnded { ok: true, .. } | Self::Told { .. } => return None,
+            Self::DeleteEnded { attempt, retry_after: Some(_), at, .. } => {
+                (*at, format!("attempt {attempt}: the delete waits for its turn"))
+            }
             Self::DeleteEnded { attempt, at, .. } => {
                 (*at, format!("attempt {attempt}: the delete did not go through"))
             }

@@ -58,7 +58,7 @@ impl Ledger {
                 self.with(job, |entry| entry.stopping_at = entry.stopping_at.or(Some(at)));
             }
             Event::JobEnded { state, at, .. } => self.with(job, |entry| entry.job_ended(state, at)),
-            Event::Doomed { doom, .. } => self.with(job, |entry| entry.doom = Some(doom)),
+            Event::Doomed { doom, .. } => self.with(job, |entry| entry.doom = Some(Box::new(doom))),
             Event::FinishIntended { at, .. } => self.with(job, |entry| {
                 entry.finish = Finish::Intended { at, tries: entry.finish.tries() + 1 };
             }),
@@ -82,8 +82,10 @@ impl Ledger {
                     attempt.delete = Delete::Intended { at, tries: attempt.delete.tries() + 1 };
                 });
             }
-            Event::DeleteEnded { attempt, ok, at, .. } => {
-                self.with_attempt(job, attempt, |attempt| attempt.delete_ended(ok, at));
+            Event::DeleteEnded { attempt, ok, retry_after, at, .. } => {
+                self.with_attempt(job, attempt, |attempt| {
+                    attempt.delete_ended(ok, retry_after, at)
+                });
             }
             Event::Gone { attempt, at, .. } => self.gone(job, attempt, at),
         }
@@ -128,14 +130,15 @@ impl Ledger {
                 }
                 if matches!(attempt.delete, Delete::Intended { .. }) {
                     let attempt = attempt.number;
-                    events.push(Event::DeleteEnded { job, attempt, ok: false, at: now });
+                    let (ok, retry_after) = (false, None);
+                    events.push(Event::DeleteEnded { job, attempt, ok, retry_after, at: now });
                 }
             }
             if matches!(entry.finish, Finish::Intended { .. }) {
                 let outcome = crate::FinishOutcome::Unknown;
                 events.push(Event::FinishEnded { job, outcome, at: now });
             }
-            if matches!(entry.loss, Some(Loss { retry: Retry::Intended { .. }, .. })) {
+            if matches!(entry.loss.as_deref(), Some(Loss { retry: Retry::Intended { .. }, .. })) {
                 let loss = LossStep::RetryEnded { outcome: RetryOutcome::Unknown };
                 events.push(Event::Loss { job, loss, at: now });
             }
@@ -152,21 +155,19 @@ impl Ledger {
         at: Timestamp,
     ) {
         let told = self.told.remove(&job).unwrap_or_default();
-        let entry =
-            self.entries.entry(job).or_insert_with(|| Entry::new(job, row.queue.clone(), at, told));
+        let new = || Box::new(Entry::new(job, row.queue.clone(), at, told));
+        let entry = self.entries.entry(job).or_insert_with(new);
         entry.row = Some(row);
         entry.predecessor = entry.predecessor.or(self.retries.predecessor(job));
         entry.request = request;
-        entry.doom = doom.or(entry.doom.take());
+        entry.doom = doom.map(Box::new).or(entry.doom.take());
         entry.refused_at = None;
     }
 
     fn adopt(&mut self, seen: Adoption) {
         let told = self.told.remove(&seen.job).unwrap_or_default();
-        let entry = self
-            .entries
-            .entry(seen.job)
-            .or_insert_with(|| Entry::new(seen.job, seen.queue.clone(), seen.at, told));
+        let new = || Box::new(Entry::new(seen.job, seen.queue.clone(), seen.at, told));
+        let entry = self.entries.entry(seen.job).or_insert_with(new);
         if let Some(known) = entry.attempts.iter_mut().find(|known| known.number == seen.attempt) {
             // It was thought to be gone, and is not; or another was made under its name. If this
             // one has ended, the listing says so.
@@ -272,12 +273,12 @@ impl Ledger {
                 let refused = attempt.clone();
                 if attempt.doubtful {
                     attempt.outcome = Outcome::NotMade { at };
-                    attempt.failed = Some(failed.clone());
+                    attempt.failed = Some(Box::new(failed.clone()));
                 } else {
                     // There never was such a machine: its number is free.
                     entry.attempts.retain(|known| known.number != number);
                 }
-                entry.last_failure = Some(failed);
+                entry.last_failure = Some(Box::new(failed));
                 if failure.class != FailureClass::Rejected {
                     let request = entry.request.clone();
                     self.cool(&refused, request.as_deref(), failure, (asked_at, at), false);
@@ -354,8 +355,8 @@ impl Entry {
             return;
         }
         let failed = Failed { failure, backend: Some(attempt.backend.clone()), at, charged };
-        attempt.failed = Some(failed.clone());
-        self.last_failure = Some(failed);
+        attempt.failed = Some(Box::new(failed.clone()));
+        self.last_failure = Some(Box::new(failed));
         self.charged += u32::from(charged);
     }
 
@@ -372,11 +373,11 @@ impl Entry {
 }
 
 impl Attempt {
-    fn delete_ended(&mut self, ok: bool, at: Timestamp) {
+    fn delete_ended(&mut self, ok: bool, retry_after: Option<Duration>, at: Timestamp) {
         self.delete = if ok {
             Delete::Confirmed { at }
         } else {
-            Delete::Refused { at, tries: self.delete.tries() }
+            Delete::Refused { at, tries: self.delete.tries(), retry_after }
         };
     }
 }

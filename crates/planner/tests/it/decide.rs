@@ -323,6 +323,22 @@ fn no_agent_in_time_needs_a_word_asked_for_after_the_time_was_up() {
 }
 
 #[test]
+fn a_delete_that_is_refused_waits_as_long_as_the_backend_says_within_reason() {
+    let ended = Scene::new().running(job(1), 1).after(1).ended_machine(1, 1).said(1, Finished);
+    let (ended, id) = (ended.settled(), Scene::id(1));
+    let refused = |retry_after: Option<u64>, after: u64| {
+        let (at, retry_after) = (ended.now, retry_after.map(Duration::from_secs));
+        let intent = Event::DeleteIntended { job: id, attempt: 1, at };
+        let answer = Event::DeleteEnded { job: id, attempt: 1, ok: false, retry_after, at };
+        ended.record(intent).record(answer).after(after).listed_now()
+    };
+    check(&refused(None, 1), "delete 1/1");
+    check(&refused(Some(55), 54), "");
+    check(&refused(Some(55), 55), "delete 1/1");
+    check(&refused(Some(3_600), 90), "delete 1/1");
+}
+
+#[test]
 fn attempts_end_in_a_failed_job() {
     let mut scene = Scene::new().made(job(1), 1);
     for attempt in 1..=3 {

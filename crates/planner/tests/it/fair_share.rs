@@ -211,7 +211,13 @@ impl World {
             Action::Delete { backend, job, attempt, .. } => {
                 let backend = seen.backends.entry(backend).or_default();
                 backend.machines.remove(&(job, attempt));
-                ledger.record(Event::DeleteEnded { job, attempt, ok: true, at: now });
+                ledger.record(Event::DeleteEnded {
+                    job,
+                    attempt,
+                    ok: true,
+                    retry_after: None,
+                    at: now,
+                });
             }
             Action::Look { .. }
             | Action::ReadRecord { .. }

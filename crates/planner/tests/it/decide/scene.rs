@@ -317,7 +317,7 @@ impl Scene {
 
     pub(super) fn deleted(&self, number: u128, attempt: u32) -> Self {
         let (job, at) = (id(number), self.now);
-        self.record(Event::DeleteEnded { job, attempt, ok: true, at })
+        self.record(Event::DeleteEnded { job, attempt, ok: true, retry_after: None, at })
             .backend(|backend| {
                 backend.machines.remove(&(job, attempt));
             })

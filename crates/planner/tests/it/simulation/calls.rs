@@ -346,7 +346,7 @@ impl Sim<'_> {
             }
             Action::Delete { job, attempt, .. } => {
                 let ok = effect.is_some();
-                vec![Event::DeleteEnded { job: *job, attempt: *attempt, ok, at }]
+                vec![Event::DeleteEnded { job: *job, attempt: *attempt, ok, retry_after: None, at }]
             }
             Action::Finish { job, .. } => {
                 let outcome = match effect {

@@ -95,6 +95,6 @@ fn unissued_is_ended(event: Event) -> Option<Event> {
 }
 
 fn deleted_is_gone(event: Event) -> Option<Event> {
-    let Event::DeleteEnded { job, attempt, ok: true, at } = event else { return Some(event) };
+    let Event::DeleteEnded { job, attempt, ok: true, at, .. } = event else { return Some(event) };
     Some(Event::Gone { job, attempt, at })
 }

@@ -83,9 +83,7 @@ impl Ledger {
                 });
             }
             Event::DeleteEnded { attempt, ok, retry_after, at, .. } => {
-                self.with_attempt(job, attempt, |attempt| {
-                    attempt.delete_ended(ok, retry_after, at)
-                });
+                self.with_attempt(job, attempt, |attempt| attempt.delete_ended(ok, retry_after, at))
             }
             Event::Gone { attempt, at, .. } => self.gone(job, attempt, at),
         }

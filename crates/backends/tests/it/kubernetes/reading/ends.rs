@@ -78,21 +78,21 @@ fn what_was_done_to_the_pod_comes_first() {
     };
     check_pod(
         &disrupted("PreemptionByScheduler"),
-        "Ended: its pod made room for one of a higher priority",
+        "Ended: its pod made room for one of a higher priority [taken]",
     );
     check_pod(
         &disrupted("DeletionByTaintManager"),
-        "Ended: its node `n1` does not answer any more",
+        "Ended: its node `n1` does not answer any more [taken]",
     );
     check_pod(
         &disrupted("EvictionByEvictionAPI"),
-        "Ended: its pod was evicted, as when a node is drained",
+        "Ended: its pod was evicted, as when a node is drained [taken]",
     );
-    check_pod(&disrupted("TerminationByKubelet"), "Ended: its node ended the pod: said");
-    check_pod(&disrupted("DeletionByPodGC"), "Ended: its node was removed");
+    check_pod(&disrupted("TerminationByKubelet"), "Ended: its node ended the pod: said [taken]");
+    check_pod(&disrupted("DeletionByPodGC"), "Ended: its node was removed [taken]");
     check_pod(
         "phase: Failed, reason: Evicted, message: 'The node was low on resource: memory. '",
-        "Ended: its pod was evicted: The node was low on resource: memory.",
+        "Ended: its pod was evicted: The node was low on resource: memory. [taken]",
     );
 }
 
@@ -205,7 +205,7 @@ fn a_pod_that_should_be_gone_is_on_a_node_that_is() {
             expected
         );
     };
-    check("2026-11-27T08:02:30Z", "Ended: its node `n1` does not answer any more");
+    check("2026-11-27T08:02:30Z", "Ended: its node `n1` does not answer any more [taken]");
     check("2026-11-27T08:02:59Z", "Connected: -");
 }
 
@@ -226,7 +226,7 @@ fn a_node_that_is_not_heard_of_is_told_from_one_whose_pod_is_not_ready() {
     check("", "status: 'False', reason: ContainersNotReady", "", ("Connected: -", None));
     check("", "status: 'False'", "", ("Connected: -", Some(lost)));
     // Given up by the cluster: nobody is there to take the rest of its grace.
-    let ended = format!("Ended: {lost}");
+    let ended = format!("Ended: {lost} [taken]");
     let given_up = ", { type: DisruptionTarget, status: 'True', reason: DeletionByTaintManager }";
     check("2026-11-27T08:03:20Z", "status: 'False'", given_up, (&ended, None));
     check("2026-11-27T08:03:20Z", "status: 'False'", "", (&ended, None));

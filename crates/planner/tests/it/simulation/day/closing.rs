@@ -1,6 +1,6 @@
 //! What is done with leaves the world of a day, once its books are closed: jobs that have ended and
-//! are in no process's mind, with their machines and all that was noted of them. Jobs that were lost
-//! stay, for their retries count for their build.
+//! are in no process's mind, with their machines and all that was noted of them. Lost jobs that were
+//! retried on our asking stay, for they count for their build.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl Sim<'_> {
             .chain(self.shells[0].ledger.entries().map(|entry| entry.job))
             .collect();
         let over = |(id, job): (&JobId, &Job)| {
-            (job.state.is_terminal() && !job.fate.lost && !busy.contains(id)).then_some(*id)
+            (job.state.is_terminal() && !job.fate.asked && !busy.contains(id)).then_some(*id)
         };
         let over: BTreeSet<JobId> = self.buildkite.jobs.iter().filter_map(over).collect();
         self.close(&over);

@@ -135,6 +135,9 @@ pub struct Machine {
     /// Why nobody knows whether a machine that was up still runs. It may come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent: Option<String>,
+    /// Why it is being taken away, while its agent may still be there: it ends within a moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

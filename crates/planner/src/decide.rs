@@ -48,7 +48,7 @@ pub fn decide(ledger: &Ledger, seen: &Observation, policy: &Policy, now: Timesta
         heard: None,
         shown: Vec::new(),
         retried: Vec::new(),
-        unreplaced: ledger.unreplaced(now),
+        unreplaced: shunned::unreplaced(ledger, seen, now),
         adopted: BTreeSet::new(),
         other_installation: None,
     };

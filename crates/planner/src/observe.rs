@@ -123,6 +123,9 @@ pub struct MachineSeen {
     /// Why nobody knows whether a machine that was up still runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent: Option<Arc<str>>,
+    /// Why it is being taken away, while its agent may still be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -272,7 +272,11 @@ pub enum CutShort {
     Lost {
         cause: Arc<str>,
     },
-    /// The same, as long as nobody knows whether the machine is no more.
+    /// Its place takes it away; the agent may have the time to give its job up.
+    Taken {
+        cause: Arc<str>,
+    },
+    /// As with `Lost`, as long as nobody knows whether the machine is no more.
     Silent {
         cause: Arc<str>,
     },

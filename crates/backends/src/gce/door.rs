@@ -195,6 +195,9 @@ fn believe(known: &mut Known, report: &Report, preempted: bool, now: Timestamp) 
         known.connected_at.get_or_insert(now);
         known.token = None;
     }
+    if preempted {
+        known.taken.get_or_insert((now, TAKEN_BACK));
+    }
     let Some(ended) = &report.ended else { return };
     if report.phase != Phase::Ended || matches!(known.state, State::Refused { .. }) {
         return;

@@ -357,10 +357,16 @@ impl Known {
             created_at: self.created_at,
             connected_at: self.connected_at,
             deadline_at: self.created_at.checked_add(life).unwrap_or(Timestamp::MAX),
+            leaving: self.leaving().filter(|_| ended.is_none()).map(str::to_owned),
             ended,
             note: self.note(),
             silent: None,
         })
+    }
+
+    /// Google has begun to take it back, and it is not off yet.
+    fn leaving(&self) -> Option<&'static str> {
+        self.taken.map(|(_, cause)| cause).filter(|cause| *cause == TAKEN_BACK)
     }
 
     fn note(&self) -> Option<String> {

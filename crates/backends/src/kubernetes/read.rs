@@ -47,10 +47,10 @@ pub fn machine(seen: Seen<'_>, now: Timestamp) -> Result<Machine, String> {
         Phase::Requested | Phase::Provisioning | Phase::Booting => waiting::note(&seen),
         Phase::Connected | Phase::Ended => None,
     };
-    let silent = match phase {
-        Phase::Booting | Phase::Connected => pod.and_then(end::silent),
-        Phase::Requested | Phase::Provisioning | Phase::Ended => None,
-    };
+    let up = pod.filter(|_| match phase {
+        Phase::Booting | Phase::Connected => true,
+        Phase::Requested | Phase::Provisioning | Phase::Ended => false,
+    });
     Ok(Machine {
         name: name.to_owned(),
         labels,
@@ -60,7 +60,8 @@ pub fn machine(seen: Seen<'_>, now: Timestamp) -> Result<Machine, String> {
         deadline_at: deadline_at(seen.job, meta),
         ended,
         note,
-        silent,
+        silent: up.and_then(end::silent),
+        leaving: up.and_then(end::leaving),
     })
 }
 

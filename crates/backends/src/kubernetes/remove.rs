@@ -19,6 +19,10 @@ const COLLECTED: SignedDuration = SignedDuration::from_secs(60);
 pub(super) async fn machine(backend: &Kubernetes, name: &str) -> Result<(), Error> {
     check_name(name)?;
     let (mut job, pods) = backend.cache.machine(name);
+    let now = (backend.options.now)();
+    if job.is_none() && !pods.is_empty() && pods.iter().all(|pod| is_collected(pod, now)) {
+        return Ok(());
+    }
     if job.is_none() {
         job = ours(backend, name).await?;
     }

@@ -60,6 +60,7 @@ fn machine(inner: &Inner, name: &str, place: &Place) -> io::Result<Option<Machin
         ended: report.and_then(|report| report.ended).map(end_of),
         note: None,
         silent: None,
+        leaving: None,
     }))
 }
 

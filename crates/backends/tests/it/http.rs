@@ -156,6 +156,7 @@ async fn create(
                 ended: None,
                 note: None,
                 silent: None,
+                leaving: None,
             };
             machines.insert(name.clone(), machine);
             let (service, at) = (Arc::clone(&service), Duration::from_secs(request.deadline_s));

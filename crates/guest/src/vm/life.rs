@@ -123,6 +123,9 @@ impl<'a> Life<'a> {
                 Ok(Event::Preempted) => {
                     eprintln!("jitney guest: the machine is being preempted; the agent stops now");
                     preempted = true;
+                    if let Some(report) = read_json::<Report>(&place.report())? {
+                        teller.say(report, true);
+                    }
                     stop(guest);
                 }
                 Err(RecvTimeoutError::Timeout) => {}

@@ -189,6 +189,11 @@ impl PolicyRule {
         if matches.is_none() {
             section.missing("match", "say which jobs are meant, or match: {} for all of them");
         }
+        if section.is_blank("service_account") {
+            let words = "is empty, and nobody can tell which is meant";
+            let remedy = "write none, which takes the machine's rights away, or leave the key out";
+            section.complain("service_account", Complaint::new(words, remedy));
+        }
         Self {
             matches: matches.unwrap_or_default(),
             largest: section.within("largest", read_largest),

@@ -127,6 +127,18 @@ impl<'a> Section<'a> {
         value
     }
 
+    /// Whether the key is there with nothing after it, as when a variable is not set.
+    pub(super) fn is_blank(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| {
+            entry.key == key
+                && match &entry.node.value {
+                    Value::Null => true,
+                    Value::Scalar(scalar) => scalar.text.is_empty(),
+                    Value::List(_) | Value::Map(_) => false,
+                }
+        })
+    }
+
     pub(super) fn missing(&self, key: &str, remedy: &str) {
         let path = join(&self.path, key);
         self.report(self.place, &path, Complaint::new("is needed and missing", remedy));

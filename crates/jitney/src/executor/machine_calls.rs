@@ -154,7 +154,7 @@ impl Remover {
             }
             Ok(Err(error)) => {
                 tracing::warn!(%backend, machine = %name, %job, %error, "failed to delete a machine");
-                (false, error.retry_after)
+                (false, None)
             }
             Err(_) => {
                 let seconds = TIMEOUT.as_secs();

@@ -168,6 +168,7 @@ fn machine_seen(machine: Machine, texts: &mut Texts) -> MachineSeen {
         ended: machine.ended.map(|end| Arc::new(ended(end))),
         note: machine.note.map(Into::into),
         silent: machine.silent.map(Into::into),
+        leaving: machine.leaving.map(Into::into),
     }
 }
 

@@ -290,8 +290,12 @@ fn references_within_the_file() {
         "1:39 queues.default.backends[1]: there is no backend \"clouds\" -> there is: here",
     );
     check(
+        "policies: [{ match: {}, service_account: '' }]",
+        "1:42 policies[0].service_account: is empty, and nobody can tell which is meant -> write none, which takes the machine's rights away, or leave the key out",
+    );
+    check(
         "policies: [{ match: {}, service_account: ci@acme.example }]",
-        "1:43 policies[0].service_account: a policy cannot give a machine another account -> write none, which takes its rights away, and name accounts in backends",
+        "1:42 policies[0].service_account: a policy cannot give a machine another account -> write none, which takes its rights away, and name accounts in backends",
     );
     check(
         "policies: [{ match: {}, backends: [pods] }]",

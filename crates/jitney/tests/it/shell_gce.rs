@@ -173,9 +173,11 @@ async fn two_zones_without_room_and_a_quota_are_gone_round() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_preempted_machine_is_told_of_and_its_job_runs_again_on_demand() {
     let Some(clouds) = Clouds::start().await else { return };
+    // It takes a job a moment to stop, and Buildkite retries it the moment it has: so the notice is
+    // what can be known then, and the machine's end is not.
     let program = clouds.world.start().await;
     let jobs = clouds.build(
-        "steps: [{ command: \"test \\\"${BUILDKITE_RETRY_COUNT:-0}\\\" != 0 || sleep 300\", agents: { family: n2 }, \
+        "steps: [{ command: \"test \\\"${BUILDKITE_RETRY_COUNT:-0}\\\" != 0 || { trap 'sleep 1; exit 1' TERM; sleep 300 & wait; }\", agents: { family: n2 }, \
          retry: { automatic: [{ signal_reason: agent_stop, limit: 2 }] } }]",
     );
     let running = |engine: &sandbox::engine::Engine| {
@@ -207,6 +209,25 @@ async fn a_preempted_machine_is_told_of_and_its_job_runs_again_on_demand() {
             engine.job(by).filter(|job| job.state.is_terminal()).map(|_| ())
         })
         .await;
+    clouds.nothing_is_left(program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_without_rights_gets_its_token_all_the_same() {
+    let Some(mut clouds) = Clouds::start().await else { return };
+    clouds.world.more.push_str("\npolicies: [{ match: {}, service_account: none }]");
+    let program = clouds.world.start().await;
+    let jobs = clouds.build("steps: [{ command: echo hello }]");
+    let account = clouds.until("a machine", |compute| {
+        compute
+            .instances()
+            .next()
+            .map(|it| it.account.as_ref().map(|account| account.scopes.clone()))
+    });
+    let only_who = vec!["https://www.googleapis.com/auth/userinfo.email".to_owned()];
+    assert_eq!(account.await, Some(only_who));
+    let ended = clouds.ended(&jobs).await;
+    assert!(ended[0].outcome.is_success(), "{}", clouds.story());
     clouds.nothing_is_left(program).await;
 }
 

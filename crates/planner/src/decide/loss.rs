@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Round;
 use super::machines::CALL_LOST;
-use super::tell::had_agent;
+use super::tell::{had_agent, was_at_work};
 use crate::ledger::doubled;
 use crate::{
     Action, Alarm, BuildKey, Entry, Event, JobState, Loss, LossStep, LostOn, NotRetried, Notice,
@@ -50,6 +50,7 @@ impl Round<'_> {
         }
         let Some(over_at) = attempt.end_seen_at.or(attempt.gone_at) else { return };
         let taken = attempt.ended.as_deref().is_some_and(|end| end.taken);
+        let taken = taken && was_at_work(entry, over_at);
         let missed = || self.word(over_at).is_some_and(|(_, answer)| answer.state.may_be_ours());
         if taken || missed() {
             self.lost(entry, LossStep::Noticed { attempt: attempt.number });

@@ -230,7 +230,8 @@ impl Round<'_> {
             Delete::Refused { at, tries, retry_after } => {
                 let doubled =
                     doubled(DELETE_AGAIN_FIRST, tries.saturating_sub(1), DELETE_AGAIN_MOST);
-                let wait = retry_after.map_or(doubled, |wait| wait.min(DELETE_WAITS_MOST));
+                let wait =
+                    retry_after.map_or(doubled, |wait| doubled.max(wait.min(DELETE_WAITS_MOST)));
                 self.due(at.plus(wait))
             }
             // Confirmed, and a listing that cannot be behind still shows it.

@@ -4,7 +4,30 @@
 use std::sync::Arc;
 
 use super::Round;
-use crate::{Attempt, BackendName, FailureClass, JobId, JobRow, LostOn, Offer, Request, Spot};
+use crate::{
+    Attempt, BackendName, FailureClass, JobId, JobRow, Ledger, LostOn, MachineSeen, Observation,
+    Offer, Request, Spot, Timestamp,
+};
+
+/// Jobs of which nobody knows what takes their place, and where they were lost, or are about to be.
+pub(super) fn unreplaced<'a>(
+    ledger: &'a Ledger,
+    seen: &Observation,
+    now: Timestamp,
+) -> Vec<(&'a JobRow, LostOn)> {
+    let mut lost = ledger.unreplaced(now);
+    let machines = seen.backends.values().flat_map(|backend| backend.machines.values());
+    // Whether its agent had the job may be known a moment later only.
+    let goes = |machine: &&Arc<MachineSeen>| {
+        machine.leaving.is_some() || machine.ended.as_ref().is_some_and(|end| end.taken)
+    };
+    for machine in machines.filter(goes) {
+        let entry = ledger.entry(machine.job).filter(|entry| entry.loss.is_none());
+        let row = entry.and_then(|entry| Some((entry.row.as_deref()?, LostOn::of(entry)?)));
+        lost.extend(row);
+    }
+    lost
+}
 
 impl Round<'_> {
     /// The offers in the order in which they are tried after a loss; nothing: there was none, and

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::Round;
 use crate::{
-    Action, Attempt, CutShort, Entry, Event, Finish, JobId, Notice, QueueKey, Reason, Told,
+    Action, Attempt, CutShort, Entry, Event, Finish, JobId, Notice, QueueKey, Reason, Timestamp,
+    Told,
 };
 
 /// Buildkite takes 100 notifications for a job; the last three are kept for its end.
@@ -49,14 +50,15 @@ impl Round<'_> {
             return;
         }
         // An agent that was told of it in time has given its job up just before.
-        let given_up = |(_, at)| seen_at.since(at) < GIVEN_UP;
-        let taken = end.taken && entry.ended.is_none_or(given_up);
+        let taken = end.taken && was_at_work(entry, seen_at);
         let missed = || self.word(seen_at).is_some_and(|(_, answer)| answer.state.may_be_ours());
         let why = if end.oom_killed {
             CutShort::OutOfMemory { memory: attempt.memory, ran: end.ran.clone() }
         } else if end.deadline_reached {
             CutShort::Deadline
-        } else if taken || missed() {
+        } else if taken {
+            CutShort::Taken { cause: end.cause.clone() }
+        } else if missed() {
             CutShort::Lost { cause: end.cause.clone() }
         } else {
             return;
@@ -65,15 +67,20 @@ impl Round<'_> {
         self.tell(entry.job, &entry.queue, &entry.told, notice);
     }
 
-    /// Tells of a machine of which nothing is heard any more while its agent has the job.
+    /// Tells of a machine that is being taken away, or of which nothing is heard any more, while its
+    /// agent has the job.
     fn tell_silent(&mut self, entry: &Entry, attempt: &Attempt) {
-        let silent = self.machine_of(attempt).and_then(|machine| machine.silent.clone());
-        let Some(cause) = silent else { return };
+        let Some(machine) = self.machine_of(attempt) else { return };
+        let why = match (&machine.leaving, &machine.silent) {
+            (Some(cause), _) => CutShort::Taken { cause: cause.clone() },
+            (None, Some(cause)) => CutShort::Silent { cause: cause.clone() },
+            (None, None) => return,
+        };
         let is_last = entry.current().is_some_and(|last| last.number == attempt.number);
         if entry.acquired_at.is_none() || entry.ended.is_some() || !is_last {
             return;
         }
-        let notice = Notice::CutShort { attempt: attempt.number, why: CutShort::Silent { cause } };
+        let notice = Notice::CutShort { attempt: attempt.number, why };
         self.tell(entry.job, &entry.queue, &entry.told, notice);
     }
 
@@ -112,6 +119,11 @@ impl Round<'_> {
         }
         !matches!(last, Notice::Waiting { .. }) || self.due(at.plus(margins.tell_after))
     }
+}
+
+/// Whether the job was not over long before its machine's end was seen.
+pub(super) fn was_at_work(entry: &Entry, seen_at: Timestamp) -> bool {
+    entry.ended.is_none_or(|(_, ended_at)| seen_at.since(ended_at) < GIVEN_UP)
 }
 
 /// Whether an agent had the job: Buildkite said so, or said that it ended as only an agent ends it.

@@ -237,6 +237,9 @@ impl fmt::Display for CutShort {
                 f,
                 "Its machine ended under it: {cause}. Buildkite ends the job when it misses the agent"
             ),
+            Self::Taken { cause } => {
+                write!(f, "Its machine was taken away: {cause}. The job ends with it")
+            }
             Self::Silent { cause } => write!(
                 f,
                 "Its machine may be lost: {cause}. The job goes on if the machine comes back; else Buildkite ends it when it misses the agent"

@@ -246,6 +246,7 @@ fn machine(
         ended: (kind == 8).then(|| Arc::new(end(ago(2)))),
         note: None,
         silent: None,
+        leaving: None,
     }
 }
 

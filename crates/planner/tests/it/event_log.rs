@@ -83,6 +83,7 @@ fn machine(job: JobId, attempt: u32, phase: Phase) -> Arc<MachineSeen> {
         ended: None,
         note: None,
         silent: None,
+        leaving: None,
     })
 }
 

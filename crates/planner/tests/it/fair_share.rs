@@ -248,6 +248,7 @@ impl World {
             ended: None,
             note: None,
             silent: None,
+            leaving: None,
         };
         let backend = seen.backends.entry(create.offer.backend.clone()).or_default();
         backend.machines.insert((job, attempt), Arc::new(machine));

@@ -345,6 +345,7 @@ impl Inner {
             ended: None,
             note: None,
             silent: None,
+            leaving: None,
         };
         let reins = Reins::default();
         let record = Record { request_id: request.request_id, machine, reins: reins.clone() };

@@ -283,6 +283,11 @@ pub(super) fn silent(pod: &Pod) -> Option<String> {
     unheard_of(pod).map(|_| lost_node(pod))
 }
 
+/// Why it is being taken away, while it still runs.
+pub(super) fn leaving(pod: &Pod) -> Option<String> {
+    disruption(pod).filter(|_| !pod.is_over())
+}
+
 /// A pod that is to be deleted, and whose kubelet does not say that it is.
 fn silent_node(pod: &Pod, now: Timestamp) -> Option<MachineEnd> {
     let deleted_at = pod.metadata.deleted_at?;

@@ -19,17 +19,21 @@ pub(super) struct Beside {
 /// Starts it where the sandbox was told to have one.
 pub(super) async fn start(listen: Option<SocketAddr>) -> Result<Option<Beside>, Failure> {
     let Some(listen) = listen else { return Ok(None) };
-    let folder = std::env::temp_dir().join(format!("jitney-cloud-{}", Uuid::new_v4()));
+    // Short: agents have sockets below it, whose paths may have 107 bytes.
+    let name = Uuid::new_v4().simple().to_string();
+    let folder = std::env::temp_dir().join(format!("jc-{}", &name[..8]));
     // Startup scripts may hold secrets.
     std::fs::DirBuilder::new().mode(0o700).create(&folder).map_err(|error| {
         let words = format!("failed to make the folder {}: {error}", folder.display());
         Failure::new(Exit::Failed, words)
     })?;
-    // So that startup scripts find the programs that came with this one.
+    // So that startup scripts find the programs that came with this one, and the agent of whoever
+    // runs it.
     let own = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.to_owned()));
+    let theirs = std::env::var_os("PATH").unwrap_or_default();
     let processes = Processes {
         folder: folder.clone(),
-        path: own.into_iter().collect(),
+        path: own.into_iter().chain(std::env::split_paths(&theirs)).collect(),
         ..Processes::default()
     };
     let settings = Settings::default();

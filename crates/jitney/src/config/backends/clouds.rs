@@ -100,6 +100,12 @@ impl Gce {
                 ),
             );
         }
+        if gce.token_delivery == TokenDelivery::Pull && gce.service_account.is_none() {
+            section.complain_here(Complaint::new(
+                "a machine that pulls its token proves who it is by its service account, and there is none",
+                "name one with service_account, which may have no role at all, or set token_delivery: metadata",
+            ));
+        }
         if gce.self_delete && gce.service_account.is_none() {
             section.complain(
                 "self_delete",

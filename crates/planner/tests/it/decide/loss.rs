@@ -109,7 +109,7 @@ fn what_was_taken_away_is_a_loss_though_its_agent_gave_the_job_up_in_time() {
     let taken = running.ended_with(1, 1, |end| end.taken = true).said(1, Finished);
     check(&taken, "fact 1 ended, fact 1 Noticed { attempt: 1 }");
     let noticed = taken.settled().loses(1, LossStep::Noticed { attempt: 1 });
-    check(&noticed, "tell 1: lost, delete 1/1");
+    check(&noticed, "tell 1: taken, delete 1/1");
     let long_ago = running.said(1, Finished).settled().after(60).listed_now();
     let long_ago = long_ago.ended_with(1, 1, |end| end.taken = true);
     let long_ago = long_ago.loses(1, LossStep::Noticed { attempt: 1 });

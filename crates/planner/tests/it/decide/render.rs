@@ -91,6 +91,7 @@ const fn cut_short(why: &CutShort) -> &'static str {
         CutShort::OutOfMemory { .. } => "out of memory",
         CutShort::Deadline => "deadline",
         CutShort::Lost { .. } => "lost",
+        CutShort::Taken { .. } => "taken",
         CutShort::Silent { .. } => "silent",
     }
 }

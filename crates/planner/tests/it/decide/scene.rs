@@ -248,6 +248,7 @@ impl Scene {
             ended: None,
             note: None,
             silent: None,
+            leaving: None,
         };
         self.backend(|backend| {
             backend.machines.insert((id(number), attempt), Arc::new(seen));
@@ -263,6 +264,14 @@ impl Scene {
     }
 
     /// What the backend says of a machine that is not up yet.
+    pub(super) fn leaving(&self, number: u128, attempt: u32, cause: &str) -> Self {
+        let key = (id(number), attempt);
+        self.backend(|backend| {
+            let machine = backend.machines.get_mut(&key).expect("it was made");
+            Arc::make_mut(machine).leaving = Some(cause.into());
+        })
+    }
+
     pub(super) fn noted(&self, number: u128, attempt: u32, words: &str) -> Self {
         self.backend(|backend| {
             let machine = backend.machines.get_mut(&(id(number), attempt)).expect("it is listed");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use planner::{Cpu, Event};
 
+use super::check;
 use super::job::job;
 use super::scene::Scene;
 
@@ -26,6 +27,13 @@ fn words_while_limits_take_turns(seconds: u64) -> usize {
         }
     }
     words
+}
+
+#[test]
+fn a_machine_that_is_being_taken_away_is_told_of_while_its_agent_is_still_there() {
+    let scene = Scene::new().running(job(1), 1).after(1).listed_now().leaving(1, 1, "preempted");
+    assert!(scene.plan().starts_with("tell 1: taken"), "{}", scene.plan());
+    check(&scene.told_cut_short(1, 1), "");
 }
 
 #[test]

@@ -186,6 +186,9 @@ fn a_retry_by_rule_stays_off_spot_before_anybody_knows_whose_place_it_takes() {
         scene.taken(next).reserved(number).token(number, 1).choice(number)
     };
     assert_eq!(choice(&lost, wanted(2).scheduled(1)), "n2-standard-2 r1-b");
+    // Its machine is only about to be taken away.
+    let leaving = runs.machine(1, 1, "us").listed_now().leaving(1, 1, "preempted");
+    assert_eq!(choice(&leaving, wanted(2).scheduled(1)), "n2-standard-2 r1-b");
     // A job that was there before it is another one of the build, and no retry.
     assert_eq!(choice(&lost, wanted(2)), "n2-standard-2 r1-a spot");
     assert_eq!(choice(&runs, wanted(2).scheduled(1)), "n2-standard-2 r1-a spot");

@@ -180,6 +180,7 @@ impl Sim<'_> {
             ended: None,
             note: None,
             silent: None,
+            leaving: None,
         };
         let request = self.buildkite.jobs.get(&create.job).and_then(|job| job.request().cloned());
         let machine = Machine {
@@ -282,6 +283,7 @@ impl Sim<'_> {
     /// The guest stops the agent, which ends its job within seconds.
     fn warned(&mut self, serial: u64) {
         self.faults.count(Kind::PreemptedWithNotice);
+        self.change(serial, |machine| machine.seen.leaving = Some(PREEMPTING.into()));
         let stops = self.dice.millis(500, 5_000);
         self.after(stops, Happening::Machine(serial, Stage::Yields));
     }

@@ -29,7 +29,8 @@ pub(crate) struct Fate {
 }
 
 impl Sim<'_> {
-    /// Buildkite gives an agent up, or hears that it is stopped. Some pipelines have a rule that retries such a job.
+    /// Buildkite gives an agent up, or hears that it is stopped. Some pipelines have a rule that
+    /// retries such a job.
     pub(crate) fn is_lost(&mut self, job: JobId) {
         let Some(known) = self.buildkite.jobs.get_mut(&job) else { return };
         known.fate.lost = true;

@@ -385,8 +385,7 @@ impl Sim<'_> {
 
     /// The agent is no more, in peace or not. A job that it held is lost.
     pub(crate) fn agent_leaves(&mut self, serial: u64, cause: &str) {
-        let now = self.now;
-        let Some(machine) = self.machine(serial) else { return };
+        let (now, Some(machine)) = (self.now, self.machine(serial)) else { return };
         let (job, vanishes) = (machine.seen.job, machine.vanishes);
         self.change(serial, |machine| {
             machine.seen.phase = Phase::Ended;

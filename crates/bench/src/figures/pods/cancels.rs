@@ -34,7 +34,7 @@ pub(in crate::figures) async fn measure(runs: usize) -> Done<Measured> {
     for _ in 0..runs {
         all.push(run(&ground).await?);
     }
-    let within = [Bound::at_most(Statistic::Median, 2_000.0)];
+    let within = [Bound::at_most(Statistic::Worst, 2_000.0)];
     let lasts = each(&all, |run| last(&run.deletes));
     let deletes = samples(&all, |run| &run.deletes);
     let new = samples(&all, |run| &run.new);

@@ -20,6 +20,7 @@ mod tell;
 mod trials;
 mod usage;
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +49,7 @@ pub fn decide(ledger: &Ledger, seen: &Observation, policy: &Policy, now: Timesta
         heard: None,
         shown: Vec::new(),
         retried: Vec::new(),
-        unreplaced: shunned::unreplaced(ledger, seen, now),
+        unreplaced: OnceCell::new(),
         adopted: BTreeSet::new(),
         other_installation: None,
     };
@@ -83,8 +84,8 @@ struct Round<'a> {
     shown: Vec<(u32, &'a MachineSeen)>,
     /// Builds of which this round asks for the retry of a lost job, once for each.
     retried: Vec<BuildKey>,
-    /// Lost jobs of which nobody knows yet what takes their place.
-    unreplaced: Vec<(&'a JobRow, LostOn)>,
+    /// Lost jobs of which nobody knows yet what takes their place; looked for by who needs them.
+    unreplaced: OnceCell<Vec<(&'a JobRow, LostOn)>>,
     /// Jobs of which this round found a machine that the ledger does not name.
     adopted: BTreeSet<JobId>,
     /// Another installation under our name, if its machines are seen.

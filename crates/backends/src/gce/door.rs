@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::Inner;
-use super::known::{Known, State, TAKEN_BACK};
+use super::known::{Known, State, Taken};
 use super::settings::Delivery;
 use crate::contract::{Labels, MachineEnd};
 
@@ -196,14 +196,14 @@ fn believe(known: &mut Known, report: &Report, preempted: bool, now: Timestamp) 
         known.token = None;
     }
     if preempted {
-        known.taken.get_or_insert((now, TAKEN_BACK));
+        known.taken.get_or_insert((now, Taken::Back));
     }
     let Some(ended) = &report.ended else { return };
     if report.phase != Phase::Ended || matches!(known.state, State::Refused { .. }) {
         return;
     }
     let cause = if preempted {
-        format!("{TAKEN_BACK}, and {}", ended.cause)
+        format!("{}, and {}", Taken::Back.words(), ended.cause)
     } else {
         ended.cause.to_string()
     };

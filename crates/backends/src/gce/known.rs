@@ -20,8 +20,6 @@ const LOOK_BACK: Duration = Duration::from_secs(600);
 /// How long after its last moment nothing is kept of a machine any more.
 const KEPT: Duration = Duration::from_secs(3_600);
 const PREEMPTED: &str = "compute.instances.preempted";
-/// What is said of a machine that was preempted.
-pub(super) const TAKEN_BACK: &str = "Google took the spot machine back (preempted)";
 /// Whoever ends machines that have run as long as they may.
 const SYSTEM: &str = "system@google.com";
 
@@ -42,7 +40,7 @@ pub(super) struct Known {
     /// What its guest says of its end.
     pub(super) told: Option<MachineEnd>,
     /// What Google did to it.
-    pub(super) taken: Option<(Timestamp, &'static str)>,
+    pub(super) taken: Option<(Timestamp, Taken)>,
     /// The tail of its serial port, once it was read.
     pub(super) serial: Option<String>,
     /// Whether that was when it was off, so that there is no more to come.
@@ -50,6 +48,25 @@ pub(super) struct Known {
     /// Since when lists show it switched off.
     pub(super) off_at: Option<Timestamp>,
     pub(super) deleted_at: Option<Timestamp>,
+}
+
+/// How a machine went that we have not deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It was preempted.
+    Back,
+    AtDeadline,
+    ByItself,
+}
+
+impl Taken {
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::Back => "Google took the spot machine back (preempted)",
+            Self::AtDeadline => "the machine's deadline was reached",
+            Self::ByItself => "the machine has deleted itself",
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -307,12 +324,12 @@ impl Known {
     fn is_told_of(&mut self, operation: &Operation, settings: &Settings) {
         let at = operation.end_time.or(operation.insert_time).unwrap_or(self.created_at);
         match operation.operation_type.as_str() {
-            PREEMPTED => self.taken = Some((at, TAKEN_BACK)),
+            PREEMPTED => self.taken = Some((at, Taken::Back)),
             "delete" | "stop" if operation.user.starts_with(SYSTEM) => {
-                self.taken.get_or_insert((at, "the machine's deadline was reached"));
+                self.taken.get_or_insert((at, Taken::AtDeadline));
             }
             "delete" if settings.deletes_itself_as() == Some(operation.user.as_str()) => {
-                self.taken.get_or_insert((at, "the machine has deleted itself"));
+                self.taken.get_or_insert((at, Taken::ByItself));
             }
             "insert" => {
                 let asked = Asked {
@@ -366,7 +383,7 @@ impl Known {
 
     /// Google has begun to take it back, and it is not off yet.
     fn leaving(&self) -> Option<&'static str> {
-        self.taken.map(|(_, cause)| cause).filter(|cause| *cause == TAKEN_BACK)
+        self.taken.filter(|(_, taken)| *taken == Taken::Back).map(|(_, taken)| taken.words())
     }
 
     fn note(&self) -> Option<String> {
@@ -385,8 +402,8 @@ impl Known {
             peak_memory_bytes: None,
             oom_killed: false,
             ran: None,
-            deadline_reached: cause.contains("deadline"),
-            taken: cause == TAKEN_BACK,
+            deadline_reached: false,
+            taken: false,
             refused: None,
             fields: BTreeMap::new(),
         };
@@ -402,7 +419,11 @@ impl Known {
         }
         let off = matches!(self.state, State::Shown(Status::Off) | State::Missing { .. });
         match self.taken {
-            Some((at, cause)) if off => Some(end(at, cause)),
+            Some((at, taken)) if off => Some(MachineEnd {
+                deadline_reached: taken == Taken::AtDeadline,
+                taken: taken == Taken::Back,
+                ..end(at, taken.words())
+            }),
             None if matches!(self.state, State::Shown(Status::Off)) => {
                 Some(end(self.off_at.unwrap_or(self.created_at), "the machine switched itself off"))
             }

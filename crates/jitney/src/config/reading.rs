@@ -129,14 +129,7 @@ impl<'a> Section<'a> {
 
     /// Whether the key is there with nothing after it, as when a variable is not set.
     pub(super) fn is_blank(&self, key: &str) -> bool {
-        self.entries.iter().any(|entry| {
-            entry.key == key
-                && match &entry.node.value {
-                    Value::Null => true,
-                    Value::Scalar(scalar) => scalar.text.is_empty(),
-                    Value::List(_) | Value::Map(_) => false,
-                }
-        })
+        self.entries.iter().any(|entry| entry.key == key && says_nothing(&entry.node.value))
     }
 
     pub(super) fn missing(&self, key: &str, remedy: &str) {
@@ -328,11 +321,7 @@ impl<'a> Section<'a> {
         let pattern = join(&self.pattern, key);
         self.reading.keys.borrow_mut().insert(pattern, Key { default, needed });
         let node = &self.entries.iter().find(|entry| entry.key == key)?.node;
-        match &node.value {
-            Value::Null => None,
-            Value::Scalar(scalar) if scalar.text.is_empty() => None,
-            Value::Scalar(_) | Value::List(_) | Value::Map(_) => Some(node),
-        }
+        (!says_nothing(&node.value)).then_some(node)
     }
 
     fn entries_of(&self, key: &'static str) -> &'a [Entry] {
@@ -459,6 +448,15 @@ fn without_value(scalar: &Scalar, complaint: Complaint) -> Complaint {
         return complaint;
     }
     Complaint { message: "the value from the environment does not fit here".into(), ..complaint }
+}
+
+/// `null` or an empty text, as a variable that is not set leaves it.
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Scalar(scalar) => scalar.text.is_empty(),
+        Value::List(_) | Value::Map(_) => false,
+    }
 }
 
 /// Only single values are underlined as a whole; of sections and lists the beginning is enough.

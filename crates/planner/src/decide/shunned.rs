@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Jobs of which nobody knows what takes their place, and where they were lost, or are about to be.
-pub(super) fn unreplaced<'a>(
+fn unreplaced<'a>(
     ledger: &'a Ledger,
     seen: &Observation,
     now: Timestamp,
@@ -68,7 +68,9 @@ impl Round<'_> {
                 && (&lost.pipeline, &lost.step, &lost.rules)
                     == (&row.pipeline, &row.step, &row.rules)
         };
-        let lost = self.unreplaced.iter().find(|(lost, _)| retries(lost));
+        let unreplaced =
+            self.unreplaced.get_or_init(|| unreplaced(self.ledger, self.seen, self.now));
+        let lost = unreplaced.iter().find(|(lost, _)| retries(lost));
         lost.map(|(_, on)| on.clone())
     }
 }

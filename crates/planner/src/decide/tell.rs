@@ -42,7 +42,7 @@ impl Round<'_> {
     /// Tells of a machine that ended under its job, where the job's own log cannot say why.
     pub(super) fn tell_cut_short(&mut self, entry: &Entry, attempt: &Attempt) {
         let (Some(end), Some(seen_at)) = (&attempt.ended, attempt.end_seen_at) else {
-            return self.tell_silent(entry, attempt);
+            return self.tell_in_danger(entry, attempt);
         };
         // The next machine is made when no agent can come of this one: only the last had the job.
         let is_last = entry.current().is_some_and(|last| last.number == attempt.number);
@@ -69,7 +69,7 @@ impl Round<'_> {
 
     /// Tells of a machine that is being taken away, or of which nothing is heard any more, while its
     /// agent has the job.
-    fn tell_silent(&mut self, entry: &Entry, attempt: &Attempt) {
+    fn tell_in_danger(&mut self, entry: &Entry, attempt: &Attempt) {
         let Some(machine) = self.machine_of(attempt) else { return };
         let why = match (&machine.leaving, &machine.silent) {
             (Some(cause), _) => CutShort::Taken { cause: cause.clone() },

@@ -81,11 +81,12 @@ async fn remains(backend: &Kubernetes, pods: &[Pod]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Nothing runs in it any more, so that nobody waits for the collector.
+/// Nothing runs in it any more, so that nobody waits for the collector. Its end is told by the
+/// clock of its node, which may be ahead of ours.
 fn is_collected(pod: &Pod, now: Timestamp) -> bool {
     let ended = pod.main.as_ref().and_then(|main| main.state.terminated.as_ref());
     let ended_at = ended.and_then(|ended| ended.finished_at).unwrap_or(pod.metadata.created_at);
-    pod.is_over() && pod.metadata.is_owned && now.duration_since(ended_at) < COLLECTED
+    pod.is_over() && pod.metadata.is_owned && now.duration_since(ended_at).abs() < COLLECTED
 }
 
 /// Whether there is something to look at.

@@ -13,6 +13,7 @@ use backends::kubernetes::{
 };
 use backends::{Backend, Future, Machine, Order};
 use cluster::{ControlPlane, Images, Node, NodeOptions};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::translation::settings;
@@ -111,6 +112,11 @@ impl<'a> Ground<'a> {
     }
 
     pub(super) fn kubernetes(&self) -> Kubernetes {
+        self.kubernetes_at(now)
+    }
+
+    /// The same by another clock.
+    pub(super) fn kubernetes_at(&self, now: fn() -> Timestamp) -> Kubernetes {
         let options = Options {
             settings: self.settings.clone(),
             keep_failed: self.keep_failed,

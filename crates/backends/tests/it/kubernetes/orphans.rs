@@ -6,10 +6,12 @@ use std::time::Duration;
 use backends::conformance::{MARK, OTHER_MARK, until};
 use backends::kubernetes::Kubernetes;
 use backends::{Backend, Order, Phase};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::ground::{Ground, HELD, STAYS, until_nothing_is_left};
-use super::reasons::{connected, gone, order};
+use super::reasons::{connected, ended, gone, order};
+use crate::place::now;
 
 /// The Secrets of this mark.
 async fn secrets(ground: &Ground<'_>, mark: &str) -> Vec<String> {
@@ -97,5 +99,42 @@ async fn a_secret_that_was_left_while_nobody_looked_goes_with_the_first_look() {
     ground.kubectl(&["wait", "secrets", "-l", &label, "--for=delete", "--timeout=30s"]).await;
     assert_eq!(secrets(&ground, OTHER_MARK).await, ["secret/theirs"], "it is not ours");
     ground.kubectl(&["delete", "secret", "theirs"]).await;
+    until_nothing_is_left(&ground).await;
+}
+
+/// A pod that is over, whose Job is gone, and whose owner is of a kind that this cluster does not
+/// know: its collector never comes to it.
+async fn left_to_the_collector(ground: &Ground<'_>) -> (Order, String) {
+    let (backend, order) = (ground.kubernetes(), order(ground));
+    ended(&backend, &order).await;
+    let pod = ground.pod_of(&order).await;
+    ground.kubectl(&["delete", "job", &order.name, "--cascade=orphan"]).await;
+    let owner = json!({ "metadata": { "ownerReferences": [{
+        "apiVersion": "acme.example/v1", "kind": "Absent", "name": "absent",
+        "uid": "0b6f6c3e-6d0f-4f0e-9c1c-5f1d3a0e7a11",
+    }] } });
+    ground.kubectl(&["patch", "pod", &pod, "--type=merge", "--patch", &owner.to_string()]).await;
+    (order, pod)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_over_is_the_collectors_for_a_minute_and_then_ours() {
+    let Some(ground) = Ground::new("collected", "exit 0").await else { return };
+    let delete = async |order: &Order, now| {
+        let backend = ground.kubernetes_at(now);
+        until(&backend, &order.name, "seen", |machine| machine.is_some()).await;
+        backend.delete(&order.name).await.expect("delete");
+    };
+    // A node whose clock is ahead of ours holds nothing up.
+    let clocks: [fn() -> Timestamp; 2] =
+        [|| now() + SignedDuration::from_secs(65), || now() - SignedDuration::from_mins(5)];
+    for clock in clocks {
+        let (order, pod) = left_to_the_collector(&ground).await;
+        delete(&order, now).await;
+        let deleted_at = ["get", "pod", &pod, "-o", "jsonpath={.metadata.deletionTimestamp}"];
+        assert_eq!(ground.kubectl(&deleted_at).await, "", "it is the collector's");
+        delete(&order, clock).await;
+        ground.kubectl(&["wait", "pod", &pod, "--for=delete", "--timeout=30s"]).await;
+    }
     until_nothing_is_left(&ground).await;
 }

@@ -14,7 +14,7 @@ pub(super) fn order(ground: &Ground<'_>) -> Order {
 }
 
 /// Makes it, and waits for its end.
-async fn ended(backend: &Kubernetes, order: &Order) -> Machine {
+pub(super) async fn ended(backend: &Kubernetes, order: &Order) -> Machine {
     backend.create(order).await.expect("create");
     let machine = until(backend, &order.name, "ended", |machine| {
         machine.is_some_and(|machine| machine.phase == Phase::Ended)

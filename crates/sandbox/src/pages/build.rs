@@ -61,30 +61,27 @@ pub(super) fn timing(job: &Job, now: Timestamp) -> String {
 }
 
 pub(super) fn retry_links(engine: &Engine, job: &Job) -> Markup {
-    let link = |id: uuid::Uuid, words: &str| {
+    let link = |words: &str, id: uuid::Uuid, which: &str| {
+        let state = engine.job(id).map(|other| wording::of_job(other).1);
         html! {
             span {
-                (words) " " a href={ "/jobs/" (id) } {
-                    @match engine.job(id) {
-                        Some(other) => { (wording::of_job(other).1) },
-                        None => { "job" },
-                    }
-                }
+                (words) " " a href={ "/jobs/" (id) } { (which) }
+                @if let Some(state) = state { " (" (state) ")" }
             }
         }
     };
     html! {
-        @if let Some(before) = job.retry_of { (link(before, "retry of:")) }
-        @if let Some(after) = job.retried_in { (link(after, "retried:")) }
+        @if let Some(before) = job.retry_of { (link("a retry of", before, "the job before it")) }
+        @if let Some(after) = job.retried_in { (link("retried as", after, "another job")) }
     }
 }
 
 /// What a stack has said of the job: its error first, then the latest notifications.
-pub(super) fn told(job: &Job) -> Markup {
+pub(super) fn told(engine: &Engine, job: &Job) -> Markup {
     let cut = job.notifications.len().saturating_sub(OPEN);
     let (earlier, latest) = job.notifications.split_at(cut);
     let line = |told: &crate::engine::Told| {
-        html! { div.said { time { (wording::clock(told.at)) } (told.detail) } }
+        html! { div.said { time { (wording::clock(told.at)) } (with_links(engine, &told.detail)) } }
     };
     html! {
         @if let Some(detail) = &job.detail { div.error { b { "The stack says" } (detail) } }
@@ -95,6 +92,19 @@ pub(super) fn told(job: &Job) -> Markup {
             }
         }
         @for told in latest { (line(told)) }
+    }
+}
+
+/// The text, in which the ids of jobs lead to them.
+fn with_links(engine: &Engine, text: &str) -> Markup {
+    let job = |word: &str| word.parse().ok().and_then(|id| engine.job(id));
+    html! {
+        @for word in text.split_inclusive(' ') {
+            @match job(word.trim_end()) {
+                Some(job) => { a href={ "/jobs/" (job.id) } { (job.id) } " " },
+                None => { (word) },
+            }
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) fn page(engine: &Engine, job: &Job, now: Timestamp) -> Markup {
         html! {
             div.head { (badge(wording::of_job(job))) h1 { (title) } div.push { (buttons(job)) } }
             (facts(engine, job, now))
-            (build::told(job))
+            (build::told(engine, job))
             @for annotation in annotation::sorted(&job.annotations) { (annotation::draw(annotation)) }
             h2 { "Command" }
             pre.command { (job.command.command) }

@@ -138,6 +138,6 @@ fn of_job(engine: &Engine, job: &Job, now: Timestamp) -> Markup {
             @for rule in &job.rules { span.tag { (rule) } }
             (build::retry_links(engine, job))
         }
-        (build::told(job))
+        (build::told(engine, job))
     }
 }

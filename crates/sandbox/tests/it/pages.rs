@@ -206,8 +206,8 @@ async fn buttons_do_what_they_say() {
 
     assert_eq!(browser.press(&format!("/jobs/{}/retry", jobs[0]), None).await, 200);
     let again = sandbox.engine(|engine, _| engine.job(jobs[0]).unwrap().retried_in.unwrap());
-    browser.shows(&format!("/jobs/{}", jobs[0]), &[&format!("/jobs/{again}"), "retried:"]).await;
-    browser.shows(&format!("/jobs/{again}"), &[&format!("/jobs/{}", jobs[0]), "retry of:"]).await;
+    browser.shows(&format!("/jobs/{}", jobs[0]), &[&format!("/jobs/{again}"), "retried as"]).await;
+    browser.shows(&format!("/jobs/{again}"), &[&format!("/jobs/{}", jobs[0]), "a retry of"]).await;
 
     assert_eq!(browser.press(&format!("/builds/{id}/cancel"), None).await, 200);
     assert_eq!(ended(&sandbox, jobs[1]).await.state.name(), "canceled");

@@ -26,18 +26,19 @@ fn as_json(path: &Path, config: &Config) -> serde_json::Value {
         "errors": [],
         "unbuilt": config.unbuilt(),
         "queues": config.queues.keys().collect::<Vec<_>>(),
+        "fleets": config.fleets.keys().collect::<Vec<_>>(),
         "backends": config.backends.keys().collect::<Vec<_>>(),
     })
 }
 
 fn as_text(path: &Path, config: &Config, screen: Screen) -> String {
-    let mut text = format!(
-        "{} {} is valid: {}, {}\n",
-        screen.good("ok"),
-        path.display(),
-        counted(config.queues.len(), "queue", config.queues.keys()),
-        counted(config.backends.len(), "backend", config.backends.keys()),
-    );
+    let parts = [
+        counted("queue", config.queues.keys()),
+        counted("fleet", config.fleets.keys()),
+        counted("backend", config.backends.keys()),
+    ];
+    let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let mut text = format!("{} {} is valid: {parts}\n", screen.good("ok"), path.display());
     let unbuilt = config.unbuilt();
     if !unbuilt.is_empty() {
         text.push_str("\nThis build does not have these yet; `jitney run` refuses them:\n");
@@ -48,8 +49,12 @@ fn as_text(path: &Path, config: &Config, screen: Screen) -> String {
     text
 }
 
-/// `2 queues (default, jit)`.
-fn counted(count: usize, what: &str, names: impl Iterator<Item = impl ToString>) -> String {
+/// `2 queues (default, jit)`; nothing where there is none.
+fn counted(what: &str, names: impl Iterator<Item = impl ToString>) -> Option<String> {
     let names: Vec<String> = names.map(|name| name.to_string()).collect();
-    format!("{count} {what}{} ({})", if count == 1 { "" } else { "s" }, names.join(", "))
+    match names.len() {
+        0 => None,
+        1 => Some(format!("1 {what} ({})", names[0])),
+        count => Some(format!("{count} {what}s ({})", names.join(", "))),
+    }
 }

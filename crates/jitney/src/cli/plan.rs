@@ -12,6 +12,7 @@ use sandbox::pipeline;
 
 use super::arguments::Plan;
 use super::{Answer, Context, Exit, Failure, configuration};
+use crate::config::Config;
 
 /// Where Buildkite puts a job that names no queue.
 const DEFAULT_QUEUE: &str = "default";
@@ -100,7 +101,7 @@ pub(super) fn plan(asked: &Plan, context: &Context<'_>) -> Result<Answer, Failur
         Some(_) => show::steps(&cases, currency, context.screen),
         None => {
             let text = show::tags(&cases[0], currency, &vms, context.screen);
-            text + &which_queue(&cases[0], &policy)
+            text + &which_queue(&cases[0], &config)
         }
     };
     Ok(Answer { text, exit })
@@ -120,18 +121,28 @@ fn origin(asked: &Plan) -> OriginSeen {
     })
 }
 
-/// Who names no queue most often forgot it, and who names another one often mistyped it.
-fn which_queue(case: &Case, policy: &Policy) -> String {
-    if policy.queues.contains_key(&case.queue) {
+/// Who names no queue most often forgot it, and who names another one often mistyped it, or means
+/// a fleet's.
+fn which_queue(case: &Case, config: &Config) -> String {
+    if config.queues.contains_key(&case.queue) {
         return String::new();
     }
     let named = case.tags.iter().any(|tag| tag.starts_with("queue="));
-    let ours: Vec<String> = policy.queues.keys().map(|key| format!("queue={key}")).collect();
-    let ours = ours.join(", ");
-    if named {
-        return format!("The queues of the configuration are: {ours}\n");
+    let mut fleets = config.fleets.iter();
+    let fleet = fleets.find(|(_, fleet)| named && fleet.queue == case.queue.as_str());
+    if let Some((fleet, _)) = fleet {
+        return format!(
+            "Its jobs get no machines of their own: the fleet {fleet} serves it with agents that are all \
+             alike, whatever the tags say.\n"
+        );
     }
-    format!("The tags name no queue. Add one of ours: {ours}\n")
+    let ours: Vec<String> = config.queues.keys().map(|key| format!("queue={key}")).collect();
+    let ours = ours.join(", ");
+    match (ours.as_str(), named) {
+        ("", _) => "The configuration has no queues, only fleets.\n".to_owned(),
+        (_, true) => format!("The queues of the configuration are: {ours}\n"),
+        (_, false) => format!("The tags name no queue. Add one of ours: {ours}\n"),
+    }
 }
 
 fn checked(tag: &str) -> Result<String, Failure> {

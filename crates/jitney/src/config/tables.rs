@@ -9,6 +9,7 @@ use planner::{FAMILIES, OwnTables, PRICES, Prices, Tables, Vms};
 use super::backends::clouds::Gce;
 use super::backends::{Backend, Kind};
 use super::problem::{Complaint, Problem};
+use super::tree::SyntaxError;
 use super::words::nearest;
 use super::{Config, ConfigError, read_file};
 
@@ -103,7 +104,8 @@ fn own_tables(path: &Path) -> Result<OwnTables, Complaint> {
         Complaint::new(format!("{shown} {message}"), "check the path, the file and its permissions")
     })?;
     serde_saphyr::from_str(&text).map_err(|error| {
-        let words = format!("{shown} is no table of prices: {error}");
+        let SyntaxError { place, message } = SyntaxError::of(error.without_snippet(), &text);
+        let words = format!("line {}, column {} of {shown}: {message}", place.line, place.column);
         Complaint::new(words, "docs/google-cloud.md shows the form")
     })
 }

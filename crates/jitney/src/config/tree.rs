@@ -71,7 +71,7 @@ pub(crate) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
 }
 
 impl SyntaxError {
-    fn of(error: &serde_saphyr::Error, text: &str) -> Self {
+    pub(crate) fn of(error: &serde_saphyr::Error, text: &str) -> Self {
         let mut place = error.location().map(|at| Place::of(&at, text)).unwrap_or_default();
         // The parser counts lines and columns here, and no bytes.
         place.offset = place.offset_in(text);

@@ -137,6 +137,23 @@ async fn a_plan_without_a_queue_is_for_the_only_one() {
 }
 
 #[tokio::test]
+async fn a_fleets_queue_has_no_machines_of_its_jobs() {
+    let (folder, file) = small();
+    let text = "buildkite: { token: t }\nbackends: { pods: { kubernetes: {} } }\nfleets: { crowd: { \
+                queue: many, backend: pods, template_from: { job: agents }, agents: { max: 5 }, \
+                active_deadline: 7h } }\n";
+    std::fs::write(&file, text).unwrap();
+    let ran = jitney(&["check-config", &file], folder.path()).await.expect(0);
+    let valid = "is valid: 1 fleet (crowd), 1 backend (pods)\n";
+    assert!(ran.out.ends_with(valid), "{}", ran.out);
+    let ran = jitney(&["plan", "--config", &file, "queue=many"], folder.path()).await.expect(4);
+    let words = "Its jobs get no machines of their own: the fleet crowd serves it";
+    assert!(ran.out.contains(words), "{}", ran.out);
+    let ran = jitney(&["plan", "--config", &file, "cpu=2"], folder.path()).await.expect(4);
+    assert!(ran.out.ends_with("The configuration has no queues, only fleets.\n"), "{}", ran.out);
+}
+
+#[tokio::test]
 async fn what_is_not_yaml_is_shown_where_it_is() {
     let (folder, file) = small();
     std::fs::write(&file, "name: x\nqueues: { a: [}\n").unwrap();

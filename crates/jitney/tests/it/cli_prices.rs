@@ -149,7 +149,9 @@ async fn check_refused(rest: &str, own: &str, words: &str) {
 async fn tables_that_do_not_fit_are_refused_by_key() {
     let file = "prices: { file: own.yaml }";
     let much = "as_of: x\nregions: { r: { families: { n2: { cpu: much } } } }";
-    check_refused(file, much, "\"much\" is not an amount").await;
+    let words =
+        "prices.file: line 2, column 40 of own.yaml: \"much\" is not an amount: write 0.021812";
+    check_refused(file, much, words).await;
     check_refused(file, "as_of: x\ncolour: red", "colour").await;
     check_refused("prices: { file: nowhere.yaml }", "", "nowhere.yaml cannot be read").await;
     let euros = "prices.currency: EUR is asked for, and the list of prices is in USD";

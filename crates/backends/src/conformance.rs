@@ -91,12 +91,12 @@ pub fn order(subject: &dyn Subject, mark: &str) -> Order {
         name: name.clone(),
         request_id: Uuid::from_u128(u128::from(number)),
         labels: Labels {
-            mark: mark.to_owned(),
-            instance: "conformance-1".to_owned(),
+            mark: mark.into(),
+            instance: "conformance-1".into(),
             job,
             attempt: 1,
-            queue: "jit".to_owned(),
-            dispatch_id: job.as_simple().to_string(),
+            queue: "jit".into(),
+            dispatch_id: job.as_simple().to_string().into(),
             cpu_millis,
             memory_bytes,
         },
@@ -221,9 +221,9 @@ async fn concurrent_deletes_all_succeed(subject: &dyn Subject) {
 async fn labels_round_trip(subject: &dyn Subject) {
     let backend = subject.backend(MARK);
     let mut order = order(subject, MARK);
-    order.labels.queue = "a queue with \"quotes\", ümläuts = and, commas".to_owned();
+    order.labels.queue = "a queue with \"quotes\", ümläuts = and, commas".into();
     order.labels.attempt = 7;
-    order.labels.instance = "host.example/1".to_owned();
+    order.labels.instance = "host.example/1".into();
     backend.create(&order).await.expect("create");
     let listing = complete(&*subject.backend(MARK)).await;
     let machine = listing.machines.first().expect("the machine");

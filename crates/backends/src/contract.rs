@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -60,17 +61,17 @@ pub struct Order {
     pub no_rights: bool,
 }
 
-/// What a machine bears, and what is read back from it.
+/// What a machine bears, and what is read back from it. Thousands bear the same texts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Labels {
     /// The configuration's `name`; ownership is equality with it, never a prefix.
-    pub mark: String,
+    pub mark: Arc<str>,
     /// Which installation under that name made it.
-    pub instance: String,
+    pub instance: Arc<str>,
     pub job: Uuid,
     pub attempt: u32,
-    pub queue: String,
-    pub dispatch_id: String,
+    pub queue: Arc<str>,
+    pub dispatch_id: Arc<str>,
     /// What the machine counts for in limits, so that a stray can be counted too.
     pub cpu_millis: u32,
     pub memory_bytes: u64,
@@ -128,7 +129,7 @@ pub struct Machine {
     /// When the backend ends it by itself.
     pub deadline_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<MachineEnd>,
+    pub ended: Option<Box<MachineEnd>>,
     /// What the backend says of a machine that is not up yet, in words for a developer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
-use crate::contract::{Backend, Class, Error, Future, Listing, Order};
+use crate::contract::{Backend, Class, Error, Future, Listing, Machine, Order};
 use call::{Call, LONGEST_LISTING, LONGEST_REPLY};
 pub(crate) use call::{causes, chain, is_loopback};
 use wire::{CreateRequest, ListQuery, ListReply};
@@ -114,8 +114,8 @@ impl Http {
         let reply: ListReply = self.fetch(None).await?;
         self.saw(reply.version);
         let all = reply.machines.len();
-        let machines: Vec<_> =
-            reply.machines.into_iter().filter(|machine| machine.labels.mark == self.mark).collect();
+        let ours = |machine: &Machine| *machine.labels.mark == *self.mark;
+        let machines: Vec<_> = reply.machines.into_iter().filter(ours).collect();
         if machines.len() < all {
             tracing::warn!(
                 foreign = all - machines.len(),

@@ -375,7 +375,7 @@ impl Known {
             connected_at: self.connected_at,
             deadline_at: self.created_at.checked_add(life).unwrap_or(Timestamp::MAX),
             leaving: self.leaving().filter(|_| ended.is_none()).map(str::to_owned),
-            ended,
+            ended: ended.map(Box::new),
             note: self.note(),
             silent: None,
         })

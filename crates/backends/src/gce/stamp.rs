@@ -51,7 +51,7 @@ impl Stamp {
 pub(super) fn labels(order: &Order) -> BTreeMap<String, String> {
     let of = &order.labels;
     let pairs = [
-        (MARK, of.mark.clone()),
+        (MARK, of.mark.to_string()),
         (JOB, of.job.to_string()),
         (ATTEMPT, of.attempt.to_string()),
         (QUEUE, fitted(&of.queue)),
@@ -87,8 +87,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back_exactly() {
         let mut order = order();
-        order.labels.queue = "a queue with \"quotes\", ümläuts = and, commas".to_owned();
-        order.labels.instance = "host.example/1".to_owned();
+        order.labels.queue = "a queue with \"quotes\", ümläuts = and, commas".into();
+        order.labels.instance = "host.example/1".into();
         (order.labels.attempt, order.labels.memory_bytes) = (u32::MAX, u64::MAX);
         let stamp = Stamp::of(&order);
         assert_eq!(Stamp::read(&stamp.text()), Ok(stamp));

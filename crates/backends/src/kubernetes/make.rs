@@ -12,7 +12,7 @@ use crate::contract::{Class, Error, Order};
 pub(super) async fn machine(backend: &Kubernetes, order: &Order) -> Result<(), Error> {
     check_name(&order.name)?;
     let settings = &backend.options.settings;
-    if order.labels.mark != settings.mark {
+    if *order.labels.mark != *settings.mark {
         let words = format!("`{}` is not our mark, `{}`", order.labels.mark, settings.mark);
         return Err(Error::new(Class::Rejected, words));
     }

@@ -9,7 +9,7 @@ mod waiting;
 use jiff::{SignedDuration, Timestamp};
 
 use super::seen::{Event, Job, Meta, Pod};
-use crate::contract::{Machine, Phase};
+use crate::contract::{Labels, Machine, Phase};
 
 /// Everything that is known of one machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,7 +34,7 @@ pub fn machine(seen: Seen<'_>, now: Timestamp) -> Result<Machine, String> {
         (None, None) => return Err("there is neither a Job nor a pod".to_owned()),
     };
     let labels = match &meta.labels {
-        Ok(stamp) => stamp.labels(),
+        Ok(labels) => Labels::clone(labels),
         Err(words) => return Err(words.to_string()),
     };
     let ended = end::of(&seen, now);
@@ -58,7 +58,7 @@ pub fn machine(seen: Seen<'_>, now: Timestamp) -> Result<Machine, String> {
         created_at: meta.created_at,
         connected_at: pod.and_then(connected_at),
         deadline_at: deadline_at(seen.job, meta),
-        ended,
+        ended: ended.map(Box::new),
         note,
         silent: up.and_then(end::silent),
         leaving: up.and_then(end::leaving),

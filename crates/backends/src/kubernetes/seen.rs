@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::stamp::{self, Stamp};
+use super::stamp;
 use super::template::JOB_CONTAINER;
+use crate::contract::Labels;
 
 /// The label by which the Job controller ties a pod to its Job.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
@@ -32,7 +33,7 @@ pub struct Meta {
     /// When it is to be gone, its grace included.
     pub deleted_at: Option<Timestamp>,
     /// What it bears; an error names what cannot be read.
-    pub labels: Result<Arc<Stamp>, Arc<str>>,
+    pub labels: Result<Arc<Labels>, Arc<str>>,
     pub deadline_s: Option<i64>,
     pub secret: Option<Arc<str>>,
     /// Of a pod: its Job.

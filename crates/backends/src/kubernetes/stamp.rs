@@ -2,7 +2,6 @@
 //! back they are exactly what was written.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -31,43 +30,15 @@ const LONGEST_LABEL: usize = 63;
 
 type Texts = BTreeMap<String, String>;
 
-/// What an object bears, as small as it can be kept: thousands bear the same texts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    pub mark: Arc<str>,
-    pub instance: Arc<str>,
-    pub job: Uuid,
-    pub attempt: u32,
-    pub queue: Arc<str>,
-    pub dispatch_id: Arc<str>,
-    pub cpu_millis: u32,
-    pub memory_bytes: u64,
-}
-
-impl Stamp {
-    pub(super) fn labels(&self) -> Labels {
-        Labels {
-            mark: self.mark.to_string(),
-            instance: self.instance.to_string(),
-            job: self.job,
-            attempt: self.attempt,
-            queue: self.queue.to_string(),
-            dispatch_id: self.dispatch_id.to_string(),
-            cpu_millis: self.cpu_millis,
-            memory_bytes: self.memory_bytes,
-        }
-    }
-}
-
 pub(super) fn labels(order: &Order) -> Texts {
     let of = &order.labels;
     let mut labels = texts([
-        (MARK, of.mark.clone()),
+        (MARK, of.mark.to_string()),
         (JOB, of.job.to_string()),
         (ATTEMPT, of.attempt.to_string()),
     ]);
     if fits_label(&of.dispatch_id) {
-        labels.insert(DISPATCH.to_owned(), of.dispatch_id.clone());
+        labels.insert(DISPATCH.to_owned(), of.dispatch_id.to_string());
     }
     labels
 }
@@ -75,8 +46,8 @@ pub(super) fn labels(order: &Order) -> Texts {
 pub(super) fn annotations(order: &Order, secret: &str) -> Texts {
     let of = &order.labels;
     let mut annotations = texts([
-        (INSTANCE, of.instance.clone()),
-        (QUEUE, of.queue.clone()),
+        (INSTANCE, of.instance.to_string()),
+        (QUEUE, of.queue.to_string()),
         (CPU, of.cpu_millis.to_string()),
         (MEMORY, of.memory_bytes.to_string()),
         (REQUEST, order.request_id.to_string()),
@@ -84,13 +55,13 @@ pub(super) fn annotations(order: &Order, secret: &str) -> Texts {
         (DEADLINE, seconds(order.deadline).to_string()),
     ]);
     if !fits_label(&of.dispatch_id) {
-        annotations.insert(DISPATCH.to_owned(), of.dispatch_id.clone());
+        annotations.insert(DISPATCH.to_owned(), of.dispatch_id.to_string());
     }
     annotations
 }
 
 /// What an object bears that has our mark; an error names what cannot be read.
-pub(super) fn read(labels: &Texts, annotations: &Texts) -> Result<Stamp, String> {
+pub(super) fn read(labels: &Texts, annotations: &Texts) -> Result<Labels, String> {
     let text = |name: &str| labels.get(name).or_else(|| annotations.get(name));
     let missing = |name: &str| format!("it bears no {name}");
     let kept = |name: &str| text(name).map(String::as_str).ok_or_else(|| missing(name));
@@ -104,7 +75,7 @@ pub(super) fn read(labels: &Texts, annotations: &Texts) -> Result<Stamp, String>
         let value = number(name)?;
         u32::try_from(value).map_err(|_| unreadable(name, &value.to_string()))
     };
-    Ok(Stamp {
+    Ok(Labels {
         mark: kept(MARK)?.into(),
         instance: kept(INSTANCE)?.into(),
         job: Uuid::parse_str(job).map_err(|_| unreadable(JOB, job))?,
@@ -169,12 +140,12 @@ mod tests {
 
     fn check(change: impl FnOnce(&mut Labels)) {
         let mut of = Labels {
-            mark: "jitney".to_owned(),
-            instance: "host-1".to_owned(),
+            mark: "jitney".into(),
+            instance: "host-1".into(),
             job: Uuid::from_u128(7),
             attempt: 1,
-            queue: "jit".to_owned(),
-            dispatch_id: "0199a3c05c397d138f0e0d6a8e2f7a11".to_owned(),
+            queue: "jit".into(),
+            dispatch_id: "0199a3c05c397d138f0e0d6a8e2f7a11".into(),
             cpu_millis: 500,
             memory_bytes: 1 << 40,
         };
@@ -183,17 +154,17 @@ mod tests {
         let (labels, annotations) = (labels(&order), annotations(&order, "s"));
         assert!(labels.values().all(|value| fits_label(value)), "{labels:?}");
         assert!(!format!("{labels:?}{annotations:?}").contains("bkjat"));
-        assert_eq!(read(&labels, &annotations).map(|stamp| stamp.labels()), Ok(of));
+        assert_eq!(read(&labels, &annotations), Ok(of));
     }
 
     #[test]
     fn what_is_written_is_read_back_exactly() {
         check(|_| {});
-        check(|of| of.queue = "a queue with \"quotes\", ümläuts = and, commas".to_owned());
-        check(|of| of.instance = "host.example/1".to_owned());
-        check(|of| of.queue = String::new());
+        check(|of| of.queue = "a queue with \"quotes\", ümläuts = and, commas".into());
+        check(|of| of.instance = "host.example/1".into());
+        check(|of| of.queue = "".into());
         for dispatch in ["", "-x", "ü", "a b", &"d".repeat(64), "a/b", "x."] {
-            check(|of| of.dispatch_id = dispatch.to_owned());
+            check(|of| of.dispatch_id = dispatch.into());
         }
         check(|of| (of.attempt, of.cpu_millis, of.memory_bytes) = (u32::MAX, 0, u64::MAX));
     }

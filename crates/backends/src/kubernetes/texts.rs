@@ -58,11 +58,15 @@ impl Bears for Pod {
 impl Bears for Meta {
     fn each_text(&mut self, take: &mut dyn FnMut(&mut Arc<str>)) {
         // What is shared already has been here before.
-        if let Ok(stamp) = &mut self.labels
-            && let Some(stamp) = Arc::get_mut(stamp)
+        if let Ok(labels) = &mut self.labels
+            && let Some(labels) = Arc::get_mut(labels)
         {
-            let texts =
-                [&mut stamp.mark, &mut stamp.instance, &mut stamp.queue, &mut stamp.dispatch_id];
+            let texts = [
+                &mut labels.mark,
+                &mut labels.instance,
+                &mut labels.queue,
+                &mut labels.dispatch_id,
+            ];
             texts.into_iter().for_each(&mut *take);
         }
         [&mut self.secret, &mut self.kueue_queue].into_iter().flatten().for_each(take);

@@ -41,7 +41,7 @@ enum There {
 
 pub(super) fn machine(inner: &Inner, order: &Order, agent: &Found) -> Result<(), Error> {
     let place = inner.place(&order.name)?;
-    if order.labels.mark != inner.options.mark {
+    if *order.labels.mark != *inner.options.mark {
         let words = format!("`{}` is not our mark, `{}`", order.labels.mark, inner.options.mark);
         return Err(Error::new(Class::Rejected, words));
     }
@@ -116,7 +116,7 @@ fn check_mark(inner: &Inner, place: &Place) -> Result<(), Error> {
     let path = labels(place);
     let stamp: Option<Stamp> = read_json(&path).map_err(|error| io_error("read", &path, &error))?;
     match stamp {
-        Some(stamp) if stamp.labels.mark != inner.options.mark => {
+        Some(stamp) if *stamp.labels.mark != *inner.options.mark => {
             let words = format!(
                 "{} belongs to the installation `{}`, not to `{}`",
                 place.dir().display(),

@@ -59,7 +59,7 @@ fn take(inner: &Inner, place: &Place) -> Result<Held, Error> {
     let path = labels(place);
     let stamp: Option<Stamp> = read_json(&path).map_err(|error| io_error("read", &path, &error))?;
     let Some(stamp) = stamp else { return Ok(Held::Gone) };
-    if stamp.labels.mark != inner.options.mark {
+    if *stamp.labels.mark != *inner.options.mark {
         let words = format!(
             "{} belongs to the installation `{}`; it is left alone",
             place.dir().display(),

@@ -39,7 +39,7 @@ pub(super) fn machines(inner: &Inner) -> Result<Listing, Error> {
 /// `None` for what is not ours or was removed just now.
 fn machine(inner: &Inner, name: &str, place: &Place) -> io::Result<Option<Machine>> {
     let Some(stamp) = read_json::<Stamp>(&labels(place))? else { return Ok(None) };
-    if stamp.labels.mark != inner.options.mark {
+    if *stamp.labels.mark != *inner.options.mark {
         return Ok(None);
     }
     // In this order: a guest writes its last report before it lets go of the lock.
@@ -57,7 +57,7 @@ fn machine(inner: &Inner, name: &str, place: &Place) -> io::Result<Option<Machin
         created_at: stamp.created_at,
         connected_at: report.as_ref().and_then(|report| report.connected_at),
         deadline_at: stamp.deadline_at,
-        ended: report.and_then(|report| report.ended).map(end_of),
+        ended: report.and_then(|report| report.ended).map(|ended| Box::new(end_of(ended))),
         note: None,
         silent: None,
         leaving: None,

@@ -37,7 +37,7 @@ async fn lived(place: &Place) -> (String, MachineEnd) {
     let order = conformance::order(place, MARK);
     backend.create(&order).await.expect("create");
     let machine = until(&backend, &order.name, "ended", is_ended).await.expect("a machine");
-    (order.name, machine.ended.expect("an end"))
+    (order.name, *machine.ended.expect("an end"))
 }
 
 /// A guest that has written its last report needs another moment to be gone itself.
@@ -296,7 +296,7 @@ async fn another_installations_machine_is_never_deleted_nor_taken_for_ours() {
     assert_eq!(error.class, Class::Rejected);
     assert!(error.words.contains("belongs to the installation `jitney`"), "{error}");
     let mut same_name = order.clone();
-    same_name.labels.mark = conformance::OTHER_MARK.to_owned();
+    same_name.labels.mark = conformance::OTHER_MARK.into();
     let error = other.create(&same_name).await.expect_err("the name is taken");
     assert_eq!(error.class, Class::Rejected);
     place.process().delete(&order.name).await.expect("delete");

@@ -72,7 +72,7 @@ impl Service {
         let mut machines = self.machines.lock().expect("machines");
         let Some(machine) = machines.get_mut(name).filter(|m| m.ended.is_none()) else { return };
         machine.phase = Phase::Ended;
-        machine.ended = Some(MachineEnd {
+        machine.ended = Some(Box::new(MachineEnd {
             at: now(),
             cause: cause.to_owned(),
             log_tail: String::new(),
@@ -84,7 +84,7 @@ impl Service {
             fields: BTreeMap::new(),
             deadline_reached: false,
             taken: false,
-        });
+        }));
         self.changed();
     }
 
@@ -122,7 +122,7 @@ async fn list(State(service): State<Arc<Service>>, Query(query): Query<ListQuery
     let version = version.borrow().to_string();
     let machines = service.machines.lock().expect("machines");
     let machines =
-        machines.values().filter(|machine| machine.labels.mark == query.mark).cloned().collect();
+        machines.values().filter(|machine| *machine.labels.mark == *query.mark).cloned().collect();
     Json(ListReply { version, complete: true, machines }).into_response()
 }
 

@@ -122,7 +122,7 @@ async fn ended(place: &Place, order: &Order) -> MachineEnd {
     .await
     .expect("a machine");
     assert!(machine.connected_at.is_some(), "that it registered was seen: {machine:?}");
-    machine.ended.expect("an end")
+    *machine.ended.expect("an end")
 }
 
 #[tokio::test]

@@ -117,11 +117,11 @@ impl MachineSource {
     fn read(&self, listing: Listing, last: &Seen) -> Machines {
         let (mut seen, mut texts) = (BTreeMap::new(), Texts::default());
         for machine in listing.machines {
-            if machine.labels.mark != *self.mark {
+            if machine.labels.mark != self.mark {
                 tracing::warn!(
                     backend = %self.name,
                     machine = machine.name,
-                    mark = machine.labels.mark,
+                    mark = &*machine.labels.mark,
                     "the listing holds a machine that is not ours; left alone"
                 );
                 continue;
@@ -140,13 +140,12 @@ impl MachineSource {
 struct Texts(HashSet<Arc<str>>);
 
 impl Texts {
-    fn of(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
+    fn of(&mut self, text: Arc<str>) -> Arc<str> {
+        if let Some(known) = self.0.get(&text) {
             return Arc::clone(known);
         }
-        let new: Arc<str> = text.into();
-        self.0.insert(Arc::clone(&new));
-        new
+        self.0.insert(Arc::clone(&text));
+        text
     }
 }
 
@@ -156,16 +155,16 @@ fn machine_seen(machine: Machine, texts: &mut Texts) -> MachineSeen {
         job: JobId(labels.job),
         attempt: labels.attempt,
         name: MachineName::new(&machine.name),
-        instance: texts.of(&labels.instance),
-        queue: texts.of(&labels.queue).into(),
-        dispatch: texts.of(&labels.dispatch_id),
+        instance: texts.of(labels.instance),
+        queue: texts.of(labels.queue).into(),
+        dispatch: texts.of(labels.dispatch_id),
         cpu: Cpu::from_millis(labels.cpu_millis),
         memory: Bytes::new(labels.memory_bytes),
         phase: phase(machine.phase),
         created_at: from_jiff(machine.created_at),
         connected_at: machine.connected_at.map(from_jiff),
         deadline_at: from_jiff(machine.deadline_at),
-        ended: machine.ended.map(|end| Arc::new(ended(end))),
+        ended: machine.ended.map(|end| Arc::new(ended(*end))),
         note: machine.note.map(Into::into),
         silent: machine.silent.map(Into::into),
         leaving: machine.leaving.map(Into::into),

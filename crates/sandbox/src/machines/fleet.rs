@@ -182,7 +182,7 @@ impl Fleet {
         inner.counters.lists += 1;
         let complete = !strike(&mut inner.faults.incomplete_lists);
         let version = inner.version_now(now);
-        let ours = |machine: &&Machine| machine.labels.mark == mark;
+        let ours = |machine: &&Machine| *machine.labels.mark == *mark;
         let mut machines: Vec<Machine> = match &inner.frozen {
             Some((_, machines)) => machines.iter().filter(ours).cloned().collect(),
             None => inner.records.values().map(|r| &r.machine).filter(ours).cloned().collect(),
@@ -219,7 +219,7 @@ impl Fleet {
             counters.ended += 1;
             counters.alive -= 1;
             machine.phase = Phase::Ended;
-            machine.ended = Some(MachineEnd {
+            machine.ended = Some(Box::new(MachineEnd {
                 at: now,
                 log_tail: format!("{cause}\n"),
                 cause,
@@ -231,7 +231,7 @@ impl Fleet {
                 fields: BTreeMap::new(),
                 deadline_reached: false,
                 taken: false,
-            });
+            }));
         });
     }
 

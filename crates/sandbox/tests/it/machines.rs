@@ -50,12 +50,12 @@ impl Rig {
             name: format!("m-{number}"),
             request_id: Uuid::from_u128(number),
             labels: Labels {
-                mark: "mine".to_owned(),
-                instance: "i".to_owned(),
+                mark: "mine".into(),
+                instance: "i".into(),
                 job: Uuid::from_u128(number),
                 attempt: 1,
-                queue: "q".to_owned(),
-                dispatch_id: "d".to_owned(),
+                queue: "q".into(),
+                dispatch_id: "d".into(),
                 cpu_millis: 1000,
                 memory_bytes: 1 << 30,
             },
@@ -328,7 +328,7 @@ async fn the_log_says_when_a_deleted_machine_had_ended() {
 async fn only_the_exact_mark_is_listed() {
     let rig = Rig::with(&[], json!({})).await;
     let mut order = rig.order(1);
-    order.labels.mark = "mine-2".to_owned();
+    order.labels.mark = "mine-2".into();
     rig.backend.create(&order).await.unwrap();
     assert_eq!(rig.listed().await, []);
 }

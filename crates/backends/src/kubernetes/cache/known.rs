@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::contract::Labels;
 use crate::kubernetes::seen::{Job, Meta, Pod};
-use crate::kubernetes::stamp::Stamp;
 use crate::kubernetes::texts::Texts;
 
 /// Machines by their names, which are those of their Jobs.
@@ -76,8 +76,8 @@ impl Machines {
         self.texts.share(&mut job);
         let known = self.known.entry(Arc::clone(&job.metadata.name)).or_default();
         let like = known.metadata().find_map(|meta| same(meta, &job.metadata));
-        if let Some(stamp) = like {
-            job.metadata.labels = Ok(stamp);
+        if let Some(labels) = like {
+            job.metadata.labels = Ok(labels);
         }
         known.job = Some(Box::new(job));
     }
@@ -91,8 +91,8 @@ impl Machines {
         let known = entry.or_default();
         known.had_pod = true;
         let like = known.metadata().find_map(|meta| same(meta, &pod.metadata));
-        if let Some(stamp) = like {
-            pod.metadata.labels = Ok(stamp);
+        if let Some(labels) = like {
+            pod.metadata.labels = Ok(labels);
         }
         if let Some(last) = known.pods.iter_mut().find(|one| one.is_same_as(&pod)) {
             *last = pod;
@@ -161,7 +161,7 @@ impl Machines {
 }
 
 /// What a known object bears, where another one bears the same.
-fn same(known: &Meta, other: &Meta) -> Option<Arc<Stamp>> {
-    let stamp = known.labels.as_ref().ok()?;
-    (Ok(stamp) == other.labels.as_ref()).then(|| Arc::clone(stamp))
+fn same(known: &Meta, other: &Meta) -> Option<Arc<Labels>> {
+    let labels = known.labels.as_ref().ok()?;
+    (Ok(labels) == other.labels.as_ref()).then(|| Arc::clone(labels))
 }

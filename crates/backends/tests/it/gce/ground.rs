@@ -288,5 +288,5 @@ pub(super) async fn ended(gce: &Gce, order: &Order) -> MachineEnd {
     let is_ended =
         |machine: Option<&Machine>| machine.is_some_and(|machine| machine.phase == Phase::Ended);
     let found = until(gce, &order.name, "ended", is_ended).await;
-    found.expect("a machine").ended.expect("an end")
+    *found.expect("a machine").ended.expect("an end")
 }

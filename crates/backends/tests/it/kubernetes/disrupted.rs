@@ -18,7 +18,7 @@ async fn end_of(backend: &dyn Backend, name: &str) -> MachineEnd {
     let ended = until(backend, name, "ended", |machine| {
         machine.is_some_and(|machine| machine.phase == Phase::Ended)
     });
-    ended.await.expect("a machine").ended.expect("an end")
+    *ended.await.expect("a machine").ended.expect("an end")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,7 +63,7 @@ fn now() -> Timestamp {
 
 /// `Provisioning: the note` or `Ended: the cause [class, oom, deadline]`.
 fn told(machine: &Machine) -> String {
-    let Some(end) = &machine.ended else {
+    let Some(end) = machine.ended.as_deref() else {
         return format!("{:?}: {}", machine.phase, machine.note.as_deref().unwrap_or("-"));
     };
     let MachineEnd { oom_killed, deadline_reached, refused, taken, .. } = end;

@@ -36,12 +36,12 @@ fn order() -> Order {
         name: format!("jitney-{}-1", id.as_simple()),
         request_id: Uuid::from_u128(1),
         labels: Labels {
-            mark: "jitney".to_owned(),
-            instance: "host.example/1".to_owned(),
+            mark: "jitney".into(),
+            instance: "host.example/1".into(),
             job: id,
             attempt: 1,
-            queue: "jit".to_owned(),
-            dispatch_id: "d15ba7c4d15ba7c4d15ba7c4d15ba7c4".to_owned(),
+            queue: "jit".into(),
+            dispatch_id: "d15ba7c4d15ba7c4d15ba7c4d15ba7c4".into(),
             cpu_millis: 2000,
             memory_bytes: 4 << 30,
         },
@@ -106,7 +106,7 @@ fn everything_that_a_job_can_ask_for() {
         gpu: None,
         prefers_spot: true,
     };
-    order.labels.queue = "eine Schlange mit Ümläuten".to_owned();
+    order.labels.queue = "eine Schlange mit Ümläuten".into();
     let mut settings = settings();
     settings.images = BTreeMap::from(
         [("ci-*", "registry.example/other"), ("ci-rust-*", "registry.example/$0:stable")]

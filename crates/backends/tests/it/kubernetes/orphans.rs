@@ -136,5 +136,8 @@ async fn a_pod_that_is_over_is_the_collectors_for_a_minute_and_then_ours() {
         delete(&order, clock).await;
         ground.kubectl(&["wait", "pod", &pod, "--for=delete", "--timeout=30s"]).await;
     }
+    // Their Secrets, which nobody owns, are found by who looks.
+    let backend = ground.kubernetes();
+    assert_eq!(backend.list().await.expect("a listing").machines, []);
     until_nothing_is_left(&ground).await;
 }

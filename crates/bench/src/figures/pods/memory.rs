@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(900);
 #[derive(Debug)]
 struct Use {
     idle: f64,
+    /// The peak until the first of them ends.
+    at_work: f64,
     peak: f64,
 }
 
@@ -32,7 +34,18 @@ pub(in crate::figures) async fn measure(runs: usize) -> Done<Measured> {
     let most = [Bound::at_most(Statistic::Worst, 48.0)];
     Ok(Measured::from(vec![
         Line::new("memory before them", Unit::Mib, &[], &each(&uses, |run| run.idle))?,
-        Line::new("peak memory, 5000 in flight", Unit::Mib, &most, &each(&uses, |run| run.peak))?,
+        Line::new(
+            "peak until all 5000 are at work",
+            Unit::Mib,
+            &most,
+            &each(&uses, |run| run.at_work),
+        )?,
+        Line::new(
+            "peak until all have ended at once",
+            Unit::Mib,
+            &most,
+            &each(&uses, |run| run.peak),
+        )?,
     ]))
 }
 
@@ -46,9 +59,10 @@ async fn run() -> Done<Use> {
     };
     let at_work = async || Ok(count(|state| state == State::Running) >= JOBS);
     until_within(PATIENCE, "all are at work", at_work).await?;
+    let at_work = stage.program.peak_memory()?;
     ground.leave();
     let ended = async || Ok(count(State::is_terminal) >= JOBS);
     until_within(PATIENCE, "all have ended", ended).await?;
     ground.until_empty(&stage.room).await?;
-    Ok(Use { idle, peak: stage.program.peak_memory()? })
+    Ok(Use { idle, at_work, peak: stage.program.peak_memory()? })
 }

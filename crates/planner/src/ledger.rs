@@ -268,6 +268,8 @@ impl Told {
 
     pub(crate) fn hear(&mut self, reason: &Reason) {
         if !self.knows(reason) {
+            // Most jobs are told of one or two, and there are thousands.
+            self.waits.reserve_exact(1);
             self.waits.push(reason.clone());
         }
     }

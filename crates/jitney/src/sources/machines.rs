@@ -164,7 +164,7 @@ fn machine_seen(machine: Machine, texts: &mut Texts) -> MachineSeen {
         created_at: from_jiff(machine.created_at),
         connected_at: machine.connected_at.map(from_jiff),
         deadline_at: from_jiff(machine.deadline_at),
-        ended: machine.ended.map(|end| Arc::new(ended(*end))),
+        ended: machine.ended.map(|end| Arc::new(ended(*end, texts))),
         note: machine.note.map(Into::into),
         silent: machine.silent.map(Into::into),
         leaving: machine.leaving.map(Into::into),
@@ -181,12 +181,12 @@ const fn phase(phase: backends::Phase) -> Phase {
     }
 }
 
-fn ended(end: backends::MachineEnd) -> EndSeen {
+fn ended(end: backends::MachineEnd, texts: &mut Texts) -> EndSeen {
     let used = end.cpu_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     EndSeen {
         at: from_jiff(end.at),
-        cause: end.cause.into(),
-        log_tail: end.log_tail.into(),
+        cause: texts.of(end.cause.into()),
+        log_tail: texts.of(end.log_tail.into()),
         cpu_millis_used: used.and_then(|used| u64::try_from(used.as_millis()).ok()),
         peak_memory: end.peak_memory_bytes.map(Bytes::new),
         oom_killed: end.oom_killed,

@@ -366,6 +366,10 @@ impl Entry {
             // The beginning of a story and its end say most.
             self.moments.remove(MOMENTS_MOST / 2);
         }
+        if self.moments.len() == self.moments.capacity() {
+            // Ten are the story of most jobs, for which a doubling would make room for sixteen.
+            self.moments.reserve_exact(2);
+        }
         self.moments.push(moment);
     }
 }

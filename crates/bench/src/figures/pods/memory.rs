@@ -23,6 +23,7 @@ struct Use {
     idle: f64,
     /// The peak until the first of them ends.
     at_work: f64,
+    /// The peak of their whole life.
     peak: f64,
 }
 
@@ -41,7 +42,7 @@ pub(in crate::figures) async fn measure(runs: usize) -> Done<Measured> {
             &each(&uses, |run| run.at_work),
         )?,
         Line::new(
-            "peak until all have ended at once",
+            "peak, their common end included",
             Unit::Mib,
             &most,
             &each(&uses, |run| run.peak),
@@ -57,8 +58,8 @@ async fn run() -> Done<Use> {
     let count = |wanted: fn(State) -> bool| {
         stage.sandbox.engine(|engine, _| engine.jobs().filter(|job| wanted(job.state)).count())
     };
-    let at_work = async || Ok(count(|state| state == State::Running) >= JOBS);
-    until_within(PATIENCE, "all are at work", at_work).await?;
+    let all_work = async || Ok(count(|state| state == State::Running) >= JOBS);
+    until_within(PATIENCE, "all are at work", all_work).await?;
     let at_work = stage.program.peak_memory()?;
     ground.leave();
     let ended = async || Ok(count(State::is_terminal) >= JOBS);

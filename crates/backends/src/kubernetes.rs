@@ -57,7 +57,7 @@ use watch::{Marked, Said, follow};
 /// some time.
 const LOOK: Duration = Duration::from_secs(5);
 /// How many Jobs are being made, and how many deleted, at a time. The API server has no more to do
-/// at once than this, and each call that is under way has a connection of its own, which stays.
+/// at once than this. Each call that is under way has a connection of its own, and so many stay.
 const AT_ONCE: usize = 32;
 
 #[derive(Clone, Debug)]

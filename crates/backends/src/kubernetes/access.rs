@@ -16,7 +16,8 @@ use super::AT_ONCE;
 use super::call::chain;
 
 const CONNECT: Duration = Duration::from_secs(5);
-/// What a connection reads at a time, and has room for as long as it is kept: one record of TLS.
+/// What a connection reads at a time, and has room for as long as it is kept: one record of TLS. The
+/// headers of an answer are at most as long.
 const READ_BYTES: usize = 16 << 10;
 
 /// Where the cluster is and who we are to it.
@@ -36,7 +37,7 @@ pub enum AccessError {
     #[error("there is no way to a cluster: {0}; name a kubeconfig, or run in a pod")]
     None(String),
     #[error(
-        "a proxy is to be gone through ({0}), and that way is not built; take it out (the kubeconfig's proxy-url, or HTTPS_PROXY), or run in the cluster"
+        "a proxy is to be gone through ({0}), and that way is not built: take proxy-url out of the kubeconfig or HTTPS_PROXY out of Jitney's environment (NO_PROXY is not looked at), or run in the cluster"
     )]
     Proxy(String),
     #[error("no client could be made: {0}")]
@@ -80,7 +81,8 @@ impl Access {
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let address = config.cluster_url.to_string();
         if let Some(proxy) = &config.proxy_url {
-            return Err(AccessError::Proxy(proxy.to_string()));
+            // Without what else may stand in it: a name and a password.
+            return Err(AccessError::Proxy(proxy.host().unwrap_or_default().to_owned()));
         }
         let client = client(&config).map_err(|error| AccessError::Client(chain(&error)))?;
         Ok(Cluster { client, namespace, address })
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_burst_leaves_no_more_connections_than_are_used_at_once() {
+    async fn a_burst_leaves_some_connections_and_not_more_than_are_kept() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
         let (gate, open) = watch::channel(false);
@@ -171,27 +173,33 @@ mod tests {
                 });
             }
         });
-        let client = client(&Config::new(address.parse().expect("an address"))).expect("a client");
+        let mut config = Config::new(address.parse().expect("an address"));
+        // Whom the host trusts does not matter here.
+        config.root_cert = Some(Vec::new());
+        let client = client(&config).expect("a client");
         let all = (0..3 * AT_ONCE).map(async |_| {
             let request = Request::get("/x").body(Vec::new()).expect("a request");
             client.request_text(request).await.expect("an answer");
         });
-        let mut seen = count.subscribe();
+        let (mut connected, mut seen) = (count.subscribe(), count.subscribe());
         let begun = async {
-            seen.wait_for(|count| *count == 3 * AT_ONCE).await.expect("all have connected");
+            connected.wait_for(|count| *count == 3 * AT_ONCE).await.expect("the server is there");
             gate.send_replace(true);
         };
-        tokio::join!(join_all(all), begun);
-        let few = seen.wait_for(|count| *count <= AT_ONCE);
-        let few = tokio::time::timeout(Duration::from_secs(10), few).await;
-        few.expect("the rest is let go of").expect("the server is there");
+        let burst = async {
+            tokio::join!(join_all(all), begun);
+            seen.wait_for(|count| (1..=AT_ONCE).contains(count))
+                .await
+                .expect("the server is there");
+        };
+        tokio::time::timeout(Duration::from_secs(20), burst).await.expect("the rest is let go of");
     }
 
     #[tokio::test]
     async fn a_proxy_is_refused_with_a_remedy() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("kubeconfig");
-        let text = "clusters: [{name: c, cluster: {server: 'https://c.example', proxy-url: 'http://p.example:3128'}}]
+        let text = "clusters: [{name: c, cluster: {server: 'https://c.example', proxy-url: 'http://me:secret@p.example:3128'}}]
 contexts: [{name: x, context: {cluster: c, user: u}}]
 users: [{name: u, user: {}}]
 current-context: x
@@ -199,6 +207,7 @@ current-context: x
         std::fs::write(&path, text).expect("written");
         let access = Access { kubeconfig: Some(path), ..Access::default() };
         let error = access.cluster().await.expect_err("there is a proxy").to_string();
-        assert!(error.contains("http://p.example:3128") && error.contains("proxy-url"), "{error}");
+        assert!(error.contains("(p.example)") && error.contains("proxy-url"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
     }
 }

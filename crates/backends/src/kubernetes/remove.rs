@@ -82,7 +82,8 @@ async fn remains(backend: &Kubernetes, pods: &[Pod]) -> Result<(), Error> {
 }
 
 /// Nothing runs in it any more, so that nobody waits for the collector. Its end is told by the
-/// clock of its node, which may be ahead of ours.
+/// clock of its node: one that is far ahead of ours would leave the pod to the collector for long,
+/// so that such a pod is ours at once.
 fn is_collected(pod: &Pod, now: Timestamp) -> bool {
     let ended = pod.main.as_ref().and_then(|main| main.state.terminated.as_ref());
     let ended_at = ended.and_then(|ended| ended.finished_at).unwrap_or(pod.metadata.created_at);

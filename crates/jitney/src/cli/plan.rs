@@ -129,8 +129,7 @@ fn which_queue(case: &Case, config: &Config) -> String {
     }
     let named = case.tags.iter().any(|tag| tag.starts_with("queue="));
     let mut fleets = config.fleets.iter();
-    let fleet = fleets.find(|(_, fleet)| named && fleet.queue == case.queue.as_str());
-    if let Some((fleet, _)) = fleet {
+    if let Some((fleet, _)) = fleets.find(|(_, fleet)| fleet.queue == case.queue.as_str()) {
         return format!(
             "Its jobs get no machines of their own: the fleet {fleet} serves it with agents that are all \
              alike, whatever the tags say.\n"

@@ -105,8 +105,11 @@ fn own_tables(path: &Path) -> Result<OwnTables, Complaint> {
     })?;
     serde_saphyr::from_str(&text).map_err(|error| {
         let SyntaxError { place, message } = SyntaxError::of(error.without_snippet(), &text);
-        let words = format!("line {}, column {} of {shown}: {message}", place.line, place.column);
-        Complaint::new(words, "docs/google-cloud.md shows the form")
+        let at = match place.line {
+            0 => String::new(),
+            line => format!("line {line}, column {} of ", place.column),
+        };
+        Complaint::new(format!("{at}{shown}: {message}"), "docs/google-cloud.md shows the form")
     })
 }
 

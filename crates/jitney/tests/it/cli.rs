@@ -151,6 +151,10 @@ async fn a_fleets_queue_has_no_machines_of_its_jobs() {
     assert!(ran.out.contains(words), "{}", ran.out);
     let ran = jitney(&["plan", "--config", &file, "cpu=2"], folder.path()).await.expect(4);
     assert!(ran.out.ends_with("The configuration has no queues, only fleets.\n"), "{}", ran.out);
+    // Where Buildkite puts it.
+    std::fs::write(&file, text.replace("queue: many", "queue: default")).unwrap();
+    let ran = jitney(&["plan", "--config", &file, "cpu=2"], folder.path()).await.expect(4);
+    assert!(ran.out.contains("the fleet crowd serves it"), "{}", ran.out);
 }
 
 #[tokio::test]

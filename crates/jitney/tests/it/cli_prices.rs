@@ -153,6 +153,8 @@ async fn tables_that_do_not_fit_are_refused_by_key() {
         "prices.file: line 2, column 40 of own.yaml: \"much\" is not an amount: write 0.021812";
     check_refused(file, much, words).await;
     check_refused(file, "as_of: x\ncolour: red", "colour").await;
+    let said = refused(Folder::new("europe-west4-a", file).file("own.yaml", "")).await;
+    assert!(said.contains("own.yaml: ") && !said.contains("line 0"), "{said}");
     check_refused("prices: { file: nowhere.yaml }", "", "nowhere.yaml cannot be read").await;
     let euros = "prices.currency: EUR is asked for, and the list of prices is in USD";
     check_refused("prices: { currency: EUR }", "", euros).await;

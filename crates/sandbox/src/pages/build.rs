@@ -84,7 +84,7 @@ pub(super) fn told(engine: &Engine, job: &Job) -> Markup {
         html! { div.said { time { (wording::clock(told.at)) } (with_links(engine, &told.detail)) } }
     };
     html! {
-        @if let Some(detail) = &job.detail { div.error { b { "The stack says" } (detail) } }
+        @if let Some(detail) = &job.detail { div.error { b { "The stack says" } (with_links(engine, detail)) } }
         @if !earlier.is_empty() {
             details.more id={ "told-" (job.id) } {
                 summary { (earlier.len()) " earlier notification" @if earlier.len() > 1 { "s" } }
@@ -97,15 +97,22 @@ pub(super) fn told(engine: &Engine, job: &Job) -> Markup {
 
 /// The text, in which the ids of jobs lead to them.
 fn with_links(engine: &Engine, text: &str) -> Markup {
-    let job = |word: &str| word.parse().ok().and_then(|id| engine.job(id));
     html! {
-        @for word in text.split_inclusive(' ') {
-            @match job(word.trim_end()) {
-                Some(job) => { a href={ "/jobs/" (job.id) } { (job.id) } " " },
+        @for word in text.split_inclusive(char::is_whitespace) {
+            @match around_a_job(engine, word) {
+                Some((before, id, after)) => { (before) a href={ "/jobs/" (id) } { (id) } (after) },
                 None => { (word) },
             }
         }
     }
+}
+
+/// What stands before the id of a job, the id, and what stands after it.
+fn around_a_job<'t>(engine: &Engine, word: &'t str) -> Option<(&'t str, &'t str, &'t str)> {
+    let id = word.trim_matches(|c: char| !c.is_ascii_hexdigit());
+    engine.job(id.parse().ok()?)?;
+    let (before, after) = word.split_once(id)?;
+    Some((before, id, after))
 }
 
 fn artifacts(engine: &Engine, build: &Build) -> Markup {

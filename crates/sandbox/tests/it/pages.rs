@@ -151,6 +151,20 @@ async fn what_a_stack_says_stands_out() {
 }
 
 #[tokio::test]
+async fn jobs_that_a_stack_names_are_links() {
+    let sandbox = start_with(|_| ()).await;
+    let browser = Browser::new(&sandbox);
+    let (_, jobs) = build(&sandbox, "steps: [{command: x}, {command: y}]");
+    let caller = Caller::new(&sandbox, TOKEN);
+    caller.stack("s").await;
+    let detail = format!("lost: job {} takes its place, not {}.", jobs[1], uuid::Uuid::nil());
+    let body = json!({"notifications": [{"job_uuid": jobs[0], "detail": detail}]});
+    caller.post("/v3/stacks/s/notifications", body).await;
+    let link = format!("job <a href=\"/jobs/{0}\">{0}</a> takes its place, not 0000", jobs[1]);
+    browser.shows(&format!("/jobs/{}", jobs[0]), &[&link]).await;
+}
+
+#[tokio::test]
 async fn logs_are_drawn_with_colours_and_sections() {
     let sandbox = start_with(|_| ()).await;
     let browser = Browser::new(&sandbox);

@@ -96,7 +96,7 @@ pub(super) fn told(engine: &Engine, job: &Job) -> Markup {
 }
 
 /// The text, in which the ids of jobs lead to them.
-fn with_links(engine: &Engine, text: &str) -> Markup {
+pub(super) fn with_links(engine: &Engine, text: &str) -> Markup {
     html! {
         @for word in text.split_inclusive(char::is_whitespace) {
             @match around_a_job(engine, word) {

@@ -75,7 +75,7 @@ fn line(engine: &Engine, job: &Job, event: &Event) -> Markup {
             span.after { "+" (wording::span(job.created_at, event.at)) }
             span.what {
                 (wording::of_event(event.kind))
-                @if let Some(detail) = &event.detail { ": " (detail) }
+                @if let Some(detail) = &event.detail { ": " (build::with_links(engine, detail)) }
                 @if let Some(by) = by { span.by { " · " (by) } }
             }
         }

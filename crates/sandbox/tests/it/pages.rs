@@ -220,7 +220,8 @@ async fn buttons_do_what_they_say() {
 
     assert_eq!(browser.press(&format!("/jobs/{}/retry", jobs[0]), None).await, 200);
     let again = sandbox.engine(|engine, _| engine.job(jobs[0]).unwrap().retried_in.unwrap());
-    browser.shows(&format!("/jobs/{}", jobs[0]), &[&format!("/jobs/{again}"), "retried as"]).await;
+    let link = format!("retried: <a href=\"/jobs/{again}\">{again}</a>");
+    browser.shows(&format!("/jobs/{}", jobs[0]), &[&link, "retried as"]).await;
     browser.shows(&format!("/jobs/{again}"), &[&format!("/jobs/{}", jobs[0]), "a retry of"]).await;
 
     assert_eq!(browser.press(&format!("/builds/{id}/cancel"), None).await, 200);

@@ -186,7 +186,7 @@ fn ended(end: backends::MachineEnd, texts: &mut Texts) -> EndSeen {
     EndSeen {
         at: from_jiff(end.at),
         cause: texts.of(end.cause.into()),
-        log_tail: texts.of(end.log_tail.into()),
+        log_tail: end.log_tail.into(),
         cpu_millis_used: used.and_then(|used| u64::try_from(used.as_millis()).ok()),
         peak_memory: end.peak_memory_bytes.map(Bytes::new),
         oom_killed: end.oom_killed,
